@@ -1,0 +1,152 @@
+//! Time: the clocks of this process and of the storage. Nothing outside this module reads the system clock.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
+
+/// Cuts an instant to whole microseconds, the resolution that every storage keeps.
+#[must_use]
+pub fn to_micros(instant: DateTime<Utc>) -> DateTime<Utc> {
+    instant.trunc_subsecs(6)
+}
+
+/// Tells the time.
+pub trait Clock: Send + Sync + fmt::Debug {
+    /// The present instant, in whole microseconds.
+    fn now(&self) -> DateTime<Utc>;
+}
+
+/// The clock of this machine.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the system clock")]
+    fn now(&self) -> DateTime<Utc> {
+        to_micros(Utc::now())
+    }
+}
+
+/// A clock that follows tokio's, for tests: it stands still and jumps as `tokio::time::pause` and `advance` say.
+///
+/// With a paused runtime a retry that is due in an hour runs at once, and still an hour later by this clock.
+#[derive(Debug, Clone, Copy)]
+pub struct TokioClock {
+    started_at: DateTime<Utc>,
+    start: tokio::time::Instant,
+}
+
+impl TokioClock {
+    /// A clock that shows `started_at` now and goes on with tokio's time.
+    #[must_use]
+    pub fn starting_at(started_at: DateTime<Utc>) -> Self {
+        Self { started_at: to_micros(started_at), start: tokio::time::Instant::now() }
+    }
+}
+
+impl Clock for TokioClock {
+    fn now(&self) -> DateTime<Utc> {
+        let elapsed = TimeDelta::from_std(self.start.elapsed()).unwrap_or(TimeDelta::MAX);
+        to_micros(self.started_at + elapsed)
+    }
+}
+
+/// The storage's time, as well as this process knows it: a local clock plus the offset last measured.
+///
+/// All nodes of a cluster pass times of this clock to the storage, so their own clocks need not agree. Cloning shares
+/// the offset.
+#[derive(Debug, Clone)]
+pub struct StorageClock {
+    local: Arc<dyn Clock>,
+    offset_micros: Arc<AtomicI64>,
+}
+
+impl StorageClock {
+    /// A storage clock over `local`, with no offset until one is [measured](Self::adjust).
+    #[must_use]
+    pub fn new(local: Arc<dyn Clock>) -> Self {
+        Self { local, offset_micros: Arc::default() }
+    }
+
+    /// The storage's present instant, estimated.
+    #[must_use]
+    pub fn now(&self) -> DateTime<Utc> {
+        self.local.now() + self.offset()
+    }
+
+    /// The local clock without the offset; take it before and after a call that tells the storage's time.
+    #[must_use]
+    pub fn local_now(&self) -> DateTime<Utc> {
+        self.local.now()
+    }
+
+    /// Takes over the storage's time as told by a call that was sent and answered at these local instants.
+    ///
+    /// The storage is taken to have read its clock halfway, so the error is at most half the round trip.
+    pub fn adjust(&self, sent_at: DateTime<Utc>, storage_time: DateTime<Utc>, answered_at: DateTime<Utc>) {
+        let halfway = sent_at + (answered_at - sent_at) / 2;
+        let offset = (storage_time - halfway).num_microseconds().unwrap_or(0);
+        self.offset_micros.store(offset, Ordering::Relaxed);
+    }
+
+    /// How far the storage's clock is ahead of the local one; negative if it is behind.
+    #[must_use]
+    pub fn offset(&self) -> TimeDelta {
+        TimeDelta::microseconds(self.offset_micros.load(Ordering::Relaxed))
+    }
+}
+
+impl Default for StorageClock {
+    fn default() -> Self {
+        Self::new(Arc::new(SystemClock))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Fixed(DateTime<Utc>);
+
+    impl Clock for Fixed {
+        fn now(&self) -> DateTime<Utc> {
+            self.0
+        }
+    }
+
+    fn second(number: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(number, 0).unwrap()
+    }
+
+    #[test]
+    fn half_the_round_trip_is_taken_off() {
+        let clock = StorageClock::new(Arc::new(Fixed(second(104))));
+
+        clock.adjust(second(100), second(3_602), second(104));
+
+        assert_eq!(clock.offset(), TimeDelta::seconds(3_500));
+        assert_eq!(clock.now(), second(3_604));
+    }
+
+    #[test]
+    fn a_clone_follows_the_measured_offset() {
+        let clock = StorageClock::new(Arc::new(Fixed(second(0))));
+        let clone = clock.clone();
+
+        clock.adjust(second(0), second(60), second(0));
+
+        assert_eq!(clone.now(), second(60));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_tokio_clock_moves_with_tokio() {
+        let clock = TokioClock::starting_at(second(1));
+
+        tokio::time::advance(std::time::Duration::from_secs(3_600)).await;
+
+        assert_eq!(clock.now(), second(3_601));
+    }
+}
