@@ -3,8 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
+
+use crate::storage::{ServerStore, StorageError};
 
 /// Cuts an instant to whole microseconds, the resolution that every storage keeps.
 #[must_use]
@@ -60,14 +63,22 @@ impl Clock for TokioClock {
 #[derive(Debug, Clone)]
 pub struct StorageClock {
     local: Arc<dyn Clock>,
-    offset_micros: Arc<AtomicI64>,
+    measured: Arc<Measured>,
+}
+
+#[derive(Debug)]
+struct Measured {
+    offset_micros: AtomicI64,
+    /// By the local clock; the minimum if never.
+    at_micros: AtomicI64,
 }
 
 impl StorageClock {
     /// A storage clock over `local`, with no offset until one is [measured](Self::adjust).
     #[must_use]
     pub fn new(local: Arc<dyn Clock>) -> Self {
-        Self { local, offset_micros: Arc::default() }
+        let measured = Measured { offset_micros: AtomicI64::new(0), at_micros: AtomicI64::new(i64::MIN) };
+        Self { local, measured: Arc::new(measured) }
     }
 
     /// The storage's present instant, estimated.
@@ -88,13 +99,34 @@ impl StorageClock {
     pub fn adjust(&self, sent_at: DateTime<Utc>, storage_time: DateTime<Utc>, answered_at: DateTime<Utc>) {
         let halfway = sent_at + (answered_at - sent_at) / 2;
         let offset = (storage_time - halfway).num_microseconds().unwrap_or(0);
-        self.offset_micros.store(offset, Ordering::Relaxed);
+        self.measured.offset_micros.store(offset, Ordering::Relaxed);
+        self.measured.at_micros.store(answered_at.timestamp_micros(), Ordering::Relaxed);
+    }
+
+    /// Asks the storage for its time and takes it over.
+    ///
+    /// # Errors
+    /// What the storage says; the offset stays as it was then.
+    pub async fn synchronise<S: ServerStore + ?Sized>(&self, storage: &S) -> Result<(), StorageError> {
+        let sent_at = self.local_now();
+        let storage_time = storage.storage_time().await?;
+        self.adjust(sent_at, storage_time, self.local_now());
+        Ok(())
+    }
+
+    /// Whether the offset was measured longer ago than `age`, or never, or the local clock was set back since.
+    #[must_use]
+    pub fn is_older_than(&self, age: Duration) -> bool {
+        let measured_at = self.measured.at_micros.load(Ordering::Relaxed);
+        let age = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
+        let elapsed = self.local_now().timestamp_micros().checked_sub(measured_at);
+        elapsed.is_none_or(|elapsed| elapsed < 0 || elapsed > age)
     }
 
     /// How far the storage's clock is ahead of the local one; negative if it is behind.
     #[must_use]
     pub fn offset(&self) -> TimeDelta {
-        TimeDelta::microseconds(self.offset_micros.load(Ordering::Relaxed))
+        TimeDelta::microseconds(self.measured.offset_micros.load(Ordering::Relaxed))
     }
 }
 

@@ -1,17 +1,27 @@
 #![doc = include_str!("../README.md")]
 
 pub mod clock;
+mod context;
+pub mod filters;
+pub mod handler;
 mod ids;
 mod job;
 mod json_text;
 pub mod limits;
 mod names;
 pub mod recurring;
+mod request;
+pub mod retry;
+mod scheduler;
 mod state;
 pub mod storage;
 
+pub use context::{JobContext, JobRun};
+pub use handler::{Inject, JobError, JobFunction, JobHandler, JobResult};
 pub use ids::{JobId, ServerId, Version};
 pub use job::{Job, JobDefinition, JobMetadata, JobSettings, ServerRef, StoredJob};
 pub use json_text::JsonText;
 pub use names::{InvalidName, JobSignature, Label, Labels, QueueName, RecurringJobId, TooManyLabels};
+pub use request::{InvalidJob, JobBuilder, JobDraft, JobOptions, JobRequest};
+pub use scheduler::{JobScheduler, SchedulerError};
 pub use state::{Failure, FailureKind, HistoryEntry, IllegalTransition, JobState, StateName, UnknownState};

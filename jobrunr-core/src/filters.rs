@@ -1,0 +1,188 @@
+//! Code of the user's that sees jobs on their way: at creation, at each change of state, around each run.
+
+use std::fmt;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures_util::FutureExt;
+
+use crate::job::Job;
+use crate::request::JobDraft;
+use crate::state::{Failure, HistoryEntry, JobState};
+
+/// Sees jobs on their way. Every hook does nothing unless it is written.
+///
+/// A hook that panics is logged and passed over; no hook runs inside a transaction of the storage.
+///
+/// The order for one run: `on_processing`, the handler, `elect_state`, the save, `on_state_applied` once an entry, and then one of
+/// `on_succeeded`, `on_failed` (a retry follows) and `on_failed_after_retries`.
+#[async_trait]
+pub trait JobFilter: Send + Sync + 'static {
+    /// Before a job is created: may change it.
+    fn on_creating(&self, _draft: &mut JobDraft) {}
+
+    /// After a job was created: it is stored.
+    async fn on_created(&self, _job: &Job) {}
+
+    /// Before a run's outcome is saved: may put another in its place. Retrying has been decided by then.
+    fn elect_state(&self, _election: &mut StateElection<'_>) {}
+
+    /// After an entry of a job's history was saved.
+    async fn on_state_applied(&self, _job: &Job, _entry: &HistoryEntry) {}
+
+    /// Before the handler runs.
+    async fn on_processing(&self, _job: &Job) {}
+
+    /// After a run's success was saved.
+    async fn on_succeeded(&self, _job: &Job) {}
+
+    /// After a run's failure was saved, with a retry to follow.
+    async fn on_failed(&self, _job: &Job, _failure: &Failure) {}
+
+    /// After a run's failure was saved, and the job stays FAILED.
+    async fn on_failed_after_retries(&self, _job: &Job, _failure: &Failure) {}
+}
+
+/// What the next states of a job are going to be, open to change.
+#[derive(Debug)]
+pub struct StateElection<'a> {
+    job: &'a Job,
+    states: Vec<JobState>,
+}
+
+impl<'a> StateElection<'a> {
+    /// An election with these states as candidates, to be entered one after the other.
+    #[must_use]
+    pub const fn new(job: &'a Job, states: Vec<JobState>) -> Self {
+        Self { job, states }
+    }
+
+    /// The job as it is now.
+    #[must_use]
+    pub const fn job(&self) -> &Job {
+        self.job
+    }
+
+    /// The states it is going to enter, one after the other: FAILED and SCHEDULED for a failure that is retried.
+    #[must_use]
+    pub fn states(&self) -> &[JobState] {
+        &self.states
+    }
+
+    /// Has the job enter these states instead.
+    pub fn replace(&mut self, states: impl IntoIterator<Item = JobState>) {
+        self.states = states.into_iter().collect();
+    }
+
+    /// The outcome.
+    #[must_use]
+    pub fn into_states(self) -> Vec<JobState> {
+        self.states
+    }
+}
+
+/// The filters of a scheduler or a server, in the order they are called in.
+#[derive(Clone, Default)]
+pub struct JobFilters(Vec<Arc<dyn JobFilter>>);
+
+impl fmt::Debug for JobFilters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "JobFilters({})", self.0.len())
+    }
+}
+
+impl JobFilters {
+    /// Adds a filter after those added before.
+    pub fn push(&mut self, filter: impl JobFilter) {
+        self.0.push(Arc::new(filter));
+    }
+
+    /// Whether there are none: then nothing needs to be loaded for them.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Calls every `on_creating`.
+    pub fn creating(&self, draft: &mut JobDraft) {
+        for filter in &self.0 {
+            let before = draft.clone();
+            if caught("on_creating", || filter.on_creating(draft)).is_none() {
+                *draft = before;
+            }
+        }
+    }
+
+    /// Calls every `on_created`, then every `on_state_applied` for the first entries.
+    pub async fn created(&self, job: &Job) {
+        for filter in &self.0 {
+            caught_async("on_created", filter.on_created(job)).await;
+        }
+        self.applied(job, job.history()).await;
+    }
+
+    /// Calls every `elect_state`; one that panics changes nothing.
+    #[must_use]
+    pub fn elected(&self, job: &Job, states: Vec<JobState>) -> Vec<JobState> {
+        let mut states = states;
+        for filter in &self.0 {
+            let mut election = StateElection::new(job, states.clone());
+            if caught("elect_state", || filter.elect_state(&mut election)).is_some() {
+                states = election.into_states();
+            }
+        }
+        states
+    }
+
+    /// Calls every `on_state_applied` for each of these entries.
+    pub async fn applied(&self, job: &Job, entries: &[HistoryEntry]) {
+        for entry in entries {
+            for filter in &self.0 {
+                caught_async("on_state_applied", filter.on_state_applied(job, entry)).await;
+            }
+        }
+    }
+
+    /// Calls every `on_processing`.
+    pub async fn processing(&self, job: &Job) {
+        for filter in &self.0 {
+            caught_async("on_processing", filter.on_processing(job)).await;
+        }
+    }
+
+    /// Calls the hook of every filter that tells how a run ended, by the state the job is in afterwards.
+    pub async fn ended(&self, job: &Job, saved: &[HistoryEntry]) {
+        let failure = saved.iter().find_map(|entry| match &entry.state {
+            JobState::Failed(failure) => Some(failure.as_ref()),
+            _ => None,
+        });
+        for filter in &self.0 {
+            match (job.state(), failure) {
+                (JobState::Succeeded { .. }, _) => {
+                    caught_async("on_succeeded", filter.on_succeeded(job)).await
+                }
+                (JobState::Failed(_), Some(failure)) => {
+                    let hook = filter.on_failed_after_retries(job, failure);
+                    caught_async("on_failed_after_retries", hook).await;
+                }
+                (_, Some(failure)) => caught_async("on_failed", filter.on_failed(job, failure)).await,
+                (_, None) => {}
+            }
+        }
+    }
+}
+
+fn caught<T>(hook: &'static str, call: impl FnOnce() -> T) -> Option<T> {
+    let result = std::panic::catch_unwind(AssertUnwindSafe(call));
+    if result.is_err() {
+        tracing::error!(hook, "a job filter panicked and was passed over");
+    }
+    result.ok()
+}
+
+async fn caught_async(hook: &'static str, call: impl Future<Output = ()>) {
+    if AssertUnwindSafe(call).catch_unwind().await.is_err() {
+        tracing::error!(hook, "a job filter panicked and was passed over");
+    }
+}

@@ -1,0 +1,343 @@
+//! Creating jobs, and acting on those that exist.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use futures_util::{Stream, StreamExt};
+
+use crate::clock::{Clock, StorageClock};
+use crate::filters::{JobFilter, JobFilters};
+use crate::ids::JobId;
+use crate::job::Job;
+use crate::request::{InvalidJob, JobBuilder, JobDraft, JobRequest};
+use crate::state::{IllegalTransition, JobState, StateName};
+use crate::storage::{SaveConflict, StorageError, StorageExt, StorageProvider};
+
+/// How many jobs of a bulk go to the storage in one call.
+const BULK_CHUNK: usize = 1_000;
+/// How old the measured offset to the storage's clock may get before it is measured again.
+const MAX_OFFSET_AGE: Duration = Duration::from_secs(300);
+/// How often an action is tried on a job that others keep changing meanwhile.
+const MAX_TRIES: usize = 20;
+
+/// Creates jobs, and deletes, requeues and reschedules them. Cloning is cheap.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use jobrunr_core::{JobRequest, JobScheduler, memory::MemoryStorage};
+/// # #[derive(serde::Serialize, serde::Deserialize)]
+/// # struct SendEmail { to: String }
+/// # impl JobRequest for SendEmail { const JOB_TYPE: &'static str = "send-email"; }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), jobrunr_core::SchedulerError> {
+/// let scheduler = JobScheduler::new(Arc::new(MemoryStorage::new()));
+/// let id = scheduler.enqueue(SendEmail { to: "ada@example.org".into() }).await?;
+/// # let _ = id;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct JobScheduler {
+    storage: Arc<dyn StorageProvider>,
+    clock: StorageClock,
+    filters: JobFilters,
+}
+
+/// Why the scheduler could not do what it was asked. Nothing was changed unless the variant says so.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SchedulerError {
+    /// The job breaks a rule.
+    #[error(transparent)]
+    Invalid(#[from] InvalidJob),
+    /// The storage failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// There is no job with this id.
+    #[error("there is no job {0}; it may have been purged")]
+    NotFound(JobId),
+    /// The state of the job does not allow it.
+    #[error("cannot {action} job {id}")]
+    Illegal {
+        /// What was attempted.
+        action: &'static str,
+        /// On which job.
+        id: JobId,
+        /// The move that is not allowed.
+        source: IllegalTransition,
+    },
+    /// Others kept changing the job; trying again later may help.
+    #[error("could not {action} job {id}: it was changed by others at every try")]
+    Contended {
+        /// What was attempted.
+        action: &'static str,
+        /// On which job.
+        id: JobId,
+    },
+    /// A bulk failed midway: the jobs before were created.
+    #[error("{created} jobs were created before the bulk failed")]
+    Partly {
+        /// How many jobs were created.
+        created: usize,
+        /// What went wrong then.
+        source: Box<Self>,
+    },
+}
+
+impl JobScheduler {
+    /// A scheduler over this storage, which must be set up.
+    #[must_use]
+    pub fn new(storage: Arc<dyn StorageProvider>) -> Self {
+        Self::with_clock(storage, StorageClock::default())
+    }
+
+    /// A scheduler that shares a clock, as a server's does.
+    #[must_use]
+    pub fn with_clock(storage: Arc<dyn StorageProvider>, clock: StorageClock) -> Self {
+        Self { storage, clock, filters: JobFilters::default() }
+    }
+
+    /// A scheduler over this storage with a local clock of the caller's, for tests.
+    #[must_use]
+    pub fn with_local_clock(storage: Arc<dyn StorageProvider>, clock: Arc<dyn Clock>) -> Self {
+        Self::with_clock(storage, StorageClock::new(clock))
+    }
+
+    /// The same scheduler with a filter more.
+    #[must_use]
+    pub fn filter(mut self, filter: impl JobFilter) -> Self {
+        self.filters.push(filter);
+        self
+    }
+
+    /// The same scheduler with these filters instead.
+    #[must_use]
+    pub fn with_filters(mut self, filters: JobFilters) -> Self {
+        self.filters = filters;
+        self
+    }
+
+    /// The storage it works on.
+    #[must_use]
+    pub fn storage(&self) -> &Arc<dyn StorageProvider> {
+        &self.storage
+    }
+
+    /// Runs the request as soon as a worker is free. Durable when it returns.
+    ///
+    /// # Errors
+    /// [`SchedulerError::Invalid`] or [`SchedulerError::Storage`].
+    pub async fn enqueue<R: JobRequest>(&self, request: R) -> Result<JobId, SchedulerError> {
+        self.create(JobBuilder::new(request)).await
+    }
+
+    /// Runs the request at `instant`, never before.
+    ///
+    /// # Errors
+    /// As [`enqueue`](Self::enqueue).
+    pub async fn schedule<R: JobRequest>(
+        &self,
+        instant: DateTime<Utc>,
+        request: R,
+    ) -> Result<JobId, SchedulerError> {
+        self.create(JobBuilder::new(request).scheduled_at(instant)).await
+    }
+
+    /// Runs the request when `delay` has passed by the storage's clock.
+    ///
+    /// # Errors
+    /// As [`enqueue`](Self::enqueue).
+    pub async fn schedule_in<R: JobRequest>(
+        &self,
+        delay: Duration,
+        request: R,
+    ) -> Result<JobId, SchedulerError> {
+        self.create(JobBuilder::new(request).scheduled_in(delay)).await
+    }
+
+    /// Creates the job that the builder describes and returns its id.
+    ///
+    /// If a job with that id exists, nothing happens and the id is returned all the same.
+    ///
+    /// # Errors
+    /// As [`enqueue`](Self::enqueue).
+    pub async fn create<R: JobRequest>(&self, builder: JobBuilder<R>) -> Result<JobId, SchedulerError> {
+        let now = self.now().await?;
+        let mut job = self.filtered(builder.draft(now)?, now)?;
+        let is_new = self.storage.insert_job(&mut job).await?;
+        if is_new && !self.filters.is_empty() {
+            self.filters.created(&job).await;
+        }
+        Ok(job.id())
+    }
+
+    /// Creates a job a request, any number of them, in bulk; returns their ids in order.
+    ///
+    /// # Errors
+    /// As [`enqueue`](Self::enqueue); [`SchedulerError::Partly`] if some were created before.
+    pub async fn enqueue_all<R: JobRequest>(
+        &self,
+        requests: impl IntoIterator<Item = R>,
+    ) -> Result<Vec<JobId>, SchedulerError> {
+        self.create_all(requests.into_iter().map(JobBuilder::new)).await
+    }
+
+    /// Creates the jobs that the builders describe, any number of them, in bulk; returns their ids in order.
+    ///
+    /// # Errors
+    /// As [`enqueue_all`](Self::enqueue_all).
+    pub async fn create_all<R: JobRequest>(
+        &self,
+        builders: impl IntoIterator<Item = JobBuilder<R>>,
+    ) -> Result<Vec<JobId>, SchedulerError> {
+        let mut builders = builders.into_iter();
+        let mut ids = Vec::new();
+        loop {
+            let chunk: Vec<_> = builders.by_ref().take(BULK_CHUNK).collect();
+            if chunk.is_empty() {
+                return Ok(ids);
+            }
+            self.create_chunk(chunk, &mut ids).await?;
+        }
+    }
+
+    /// Creates a job for each request of a stream, in bulk, holding no more than one chunk at a time.
+    ///
+    /// # Errors
+    /// As [`enqueue_all`](Self::enqueue_all).
+    pub async fn enqueue_stream<R: JobRequest>(
+        &self,
+        requests: impl Stream<Item = R> + Send,
+    ) -> Result<Vec<JobId>, SchedulerError> {
+        let mut ids = Vec::new();
+        let mut chunks = std::pin::pin!(requests.map(JobBuilder::new).chunks(BULK_CHUNK));
+        while let Some(chunk) = chunks.next().await {
+            self.create_chunk(chunk, &mut ids).await?;
+        }
+        Ok(ids)
+    }
+
+    async fn create_chunk<R: JobRequest>(
+        &self,
+        builders: Vec<JobBuilder<R>>,
+        ids: &mut Vec<JobId>,
+    ) -> Result<(), SchedulerError> {
+        let created = ids.len();
+        match self.insert_chunk(builders).await {
+            Ok(chunk) => {
+                ids.extend(chunk);
+                Ok(())
+            }
+            Err(error) if created == 0 => Err(error),
+            Err(error) => Err(SchedulerError::Partly { created, source: Box::new(error) }),
+        }
+    }
+
+    async fn insert_chunk<R: JobRequest>(
+        &self,
+        builders: Vec<JobBuilder<R>>,
+    ) -> Result<Vec<JobId>, SchedulerError> {
+        let now = self.now().await?;
+        let jobs = builders
+            .into_iter()
+            .map(|builder| self.filtered(builder.draft(now)?, now))
+            .collect::<Result<Vec<Job>, InvalidJob>>()?;
+        let report = self.storage.insert_jobs(&jobs).await?;
+        if !self.filters.is_empty() {
+            for job in jobs.iter().filter(|job| !report.already_present.contains(&job.id())) {
+                self.filters.created(job).await;
+            }
+        }
+        Ok(jobs.iter().map(Job::id).collect())
+    }
+
+    /// Marks a job as not wanted any more; a running one is cancelled. Deleting a deleted job is fine.
+    ///
+    /// # Errors
+    /// [`SchedulerError::NotFound`], [`SchedulerError::Storage`], [`SchedulerError::Contended`].
+    pub async fn delete(&self, id: JobId, reason: impl Into<String>) -> Result<(), SchedulerError> {
+        let reason = reason.into();
+        self.change("delete", id, |job, now| {
+            if job.state_name() == StateName::Deleted {
+                return Ok(());
+            }
+            job.delete(Some(reason.clone()), now)
+        })
+        .await
+    }
+
+    /// Puts a job back in its queue, to run as soon as a worker is free; its failures are counted anew.
+    ///
+    /// Ended and waiting jobs can be requeued, running ones cannot.
+    ///
+    /// # Errors
+    /// [`SchedulerError::Illegal`] for a job that runs or is in its queue already; otherwise as [`delete`](Self::delete).
+    pub async fn requeue(&self, id: JobId) -> Result<(), SchedulerError> {
+        self.change("requeue", id, |job, now| {
+            if job.state_name() == StateName::Processing {
+                return Err(IllegalTransition { from: StateName::Processing, to: StateName::Enqueued });
+            }
+            job.requeue(None, now)
+        })
+        .await
+    }
+
+    /// Moves a job to another time: one that waits, or one that ended and is to run once more.
+    ///
+    /// # Errors
+    /// [`SchedulerError::Illegal`] for a job that runs; otherwise as [`delete`](Self::delete).
+    pub async fn reschedule(&self, id: JobId, instant: DateTime<Utc>) -> Result<(), SchedulerError> {
+        self.change("reschedule", id, |job, now| {
+            let from = job.state_name();
+            if from == StateName::Processing {
+                return Err(IllegalTransition { from, to: StateName::Scheduled });
+            }
+            let state =
+                JobState::Scheduled { scheduled_at: instant, reason: None, starts_afresh: from.is_final() };
+            job.transition(state, now)
+        })
+        .await
+    }
+
+    /// Loads a job, changes it and saves it, again and again while others change it at the same time.
+    async fn change(
+        &self,
+        action: &'static str,
+        id: JobId,
+        change: impl Fn(&mut Job, DateTime<Utc>) -> Result<(), IllegalTransition> + Send + Sync,
+    ) -> Result<(), SchedulerError> {
+        for _ in 0..MAX_TRIES {
+            let now = self.now().await?;
+            let mut job = self.storage.find_job(id).await?.ok_or(SchedulerError::NotFound(id))?;
+            change(&mut job, now).map_err(|source| SchedulerError::Illegal { action, id, source })?;
+            let entries = job.new_entries().to_vec();
+            if entries.is_empty() {
+                return Ok(());
+            }
+            match self.storage.save_job(&mut job).await {
+                Ok(()) => {
+                    self.filters.applied(&job, &entries).await;
+                    return Ok(());
+                }
+                // Race: a server claimed or ended the job since it was loaded.
+                Err(SaveConflict::Lost(_)) => {}
+                Err(SaveConflict::Storage(error)) => return Err(error.into()),
+            }
+        }
+        Err(SchedulerError::Contended { action, id })
+    }
+
+    fn filtered(&self, mut draft: JobDraft, now: DateTime<Utc>) -> Result<Job, InvalidJob> {
+        self.filters.creating(&mut draft);
+        draft.into_job(now)
+    }
+
+    /// The storage's time; asks for it first if that has not been done for a while.
+    async fn now(&self) -> Result<DateTime<Utc>, StorageError> {
+        if self.clock.is_older_than(MAX_OFFSET_AGE) {
+            self.clock.synchronise(self.storage.as_ref()).await?;
+        }
+        Ok(self.clock.now())
+    }
+}
