@@ -11,10 +11,12 @@ use crate::state::StateName;
 
 /// Yields hints about changes made by any process that uses the same database.
 ///
-/// *Promises:* `JobsReady` within a second (usually a few milliseconds) after jobs became ENQUEUED; `JobChanged` after
-/// a PROCESSING job was DELETED; after a connection was lost, or where hints had to be dropped, one `Resync`.
+/// *Promises:* within a second, usually a few milliseconds: `JobsReady` after jobs became ENQUEUED; `JobScheduled` after
+/// jobs became SCHEDULED (one hint with the earliest time stands for a batch); `JobChanged` after a PROCESSING job was
+/// DELETED; after a connection was lost, or where hints had to be dropped, one `Resync`.
 ///
-/// *Does not promise* one hint a change: they may be doubled, merged, or replaced by `Resync`. Others than those named may come.
+/// *Does not promise* one hint a change: they may be doubled, merged, or replaced by `Resync`. Others than those named
+/// may come.
 ///
 /// *Held by* scenarios 61–66.
 pub trait ChangeFeed: Send + Sync {
@@ -33,6 +35,11 @@ pub enum Change {
     JobsReady {
         /// The queue.
         queue: QueueName,
+    },
+    /// A job waits for this instant: a timer set for a later one should be set again.
+    JobScheduled {
+        /// When it becomes due.
+        scheduled_at: chrono::DateTime<chrono::Utc>,
     },
     /// A job moved to this state.
     JobChanged {
