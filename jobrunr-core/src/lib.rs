@@ -12,6 +12,7 @@ mod names;
 pub mod recurring;
 mod request;
 pub mod retry;
+pub mod schedule;
 mod scheduler;
 mod state;
 pub mod storage;

@@ -8,6 +8,7 @@ use crate::ids::Version;
 use crate::job::JobDefinition;
 use crate::json_text::JsonText;
 use crate::names::{JobSignature, Labels, QueueName, RecurringJobId};
+use crate::schedule::RecurringSchedule;
 
 /// One recurring job. Storages keep it whole, as JSON, beside its id, version and next run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,7 +18,7 @@ pub struct RecurringJob {
     /// The version that guards its saves; [`Version::UNSAVED`] replaces what is stored.
     pub version: Version,
     /// When it runs.
-    pub schedule: serde_json::Value,
+    pub schedule: RecurringSchedule,
     /// What to create at each tick.
     pub template: JobTemplate,
     /// What to do about ticks that were missed.
@@ -43,7 +44,7 @@ impl RecurringJob {
     #[must_use]
     pub fn new(
         id: RecurringJobId,
-        schedule: serde_json::Value,
+        schedule: RecurringSchedule,
         template: JobTemplate,
         now: DateTime<Utc>,
     ) -> Self {
