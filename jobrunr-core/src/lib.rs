@@ -1,5 +1,7 @@
 #![doc = include_str!("../README.md")]
 
+#[doc(hidden)]
+pub mod __private;
 pub mod clock;
 mod context;
 pub mod filters;
@@ -8,6 +10,7 @@ mod ids;
 mod job;
 mod json_text;
 pub mod limits;
+pub mod memory;
 mod names;
 pub mod recurring;
 mod request;
@@ -22,6 +25,7 @@ pub use handler::{Inject, JobError, JobFunction, JobHandler, JobResult};
 pub use ids::{JobId, ServerId, Version};
 pub use job::{Job, JobDefinition, JobMetadata, JobSettings, ServerRef, StoredJob};
 pub use json_text::JsonText;
+pub use memory::{MemoryStorage, MemoryStorageOptions};
 pub use names::{InvalidName, JobSignature, Label, Labels, QueueName, RecurringJobId, TooManyLabels};
 pub use request::{InvalidJob, JobBuilder, JobDraft, JobOptions, JobRequest};
 pub use scheduler::{JobScheduler, SchedulerError};
