@@ -1,0 +1,62 @@
+//! SQLite as a database to be measured: files below `target/bench/sqlite`.
+
+use std::any::Any;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use jobrunr_core::storage::{SetUp, StorageProvider};
+use jobrunr_storage_sqlite::SqliteStorage;
+
+use crate::database::{Database, FreshDatabase};
+use crate::raw_sqlite;
+use crate::report::target_folder;
+
+/// SQLite, one file a measurement.
+#[derive(Debug, Default)]
+pub(crate) struct Sqlite {
+    files: AtomicUsize,
+}
+
+impl Sqlite {
+    /// A path at which there is no file yet.
+    fn next_path(&self) -> anyhow::Result<PathBuf> {
+        let folder = target_folder()?.join("bench").join("sqlite");
+        if self.files.fetch_add(1, Ordering::Relaxed) == 0 && folder.exists() {
+            std::fs::remove_dir_all(&folder)?;
+        }
+        std::fs::create_dir_all(&folder)?;
+        Ok(folder.join(format!("{}.db", self.files.load(Ordering::Relaxed))))
+    }
+}
+
+#[async_trait]
+impl Database for Sqlite {
+    fn name(&self) -> &'static str {
+        "sqlite"
+    }
+
+    async fn fresh(&self) -> anyhow::Result<FreshDatabase> {
+        let url = format!("sqlite:{}", self.next_path()?.display());
+        let storage = Arc::new(SqliteStorage::connect(&url).await?);
+        storage.set_up(SetUp::Migrate).await?;
+        let concrete: Arc<dyn Any + Send + Sync> = Arc::<SqliteStorage>::clone(&storage);
+        Ok(FreshDatabase { url, storage, concrete })
+    }
+
+    async fn raw_drain(&self, jobs: usize, batch: usize) -> anyhow::Result<f64> {
+        let path = self.next_path()?;
+        tokio::task::spawn_blocking(move || raw_sqlite::drain(&path, jobs, batch)).await?
+    }
+
+    async fn raw_bulk_insert(&self, jobs: usize, batch: usize) -> anyhow::Result<f64> {
+        let path = self.next_path()?;
+        tokio::task::spawn_blocking(move || raw_sqlite::insert(&path, jobs, batch)).await?
+    }
+
+    fn statements(&self, fresh: &FreshDatabase) -> Option<u64> {
+        let storage = fresh.concrete.downcast_ref::<SqliteStorage>()?;
+        Some(storage.statistics().statements)
+    }
+}
