@@ -24,7 +24,7 @@ impl JobStore for MemoryStorage {
     async fn insert_jobs(&self, jobs: &[Job]) -> Result<InsertReport, StorageError> {
         const OPERATION: &str = "insert jobs";
         self.with(OPERATION, |_| ())?;
-        check_payload_sizes(PROVIDER, jobs, self.shared.options.max_payload_bytes)?;
+        check_payload_sizes(PROVIDER, jobs, self.database.options.max_payload_bytes)?;
         let mut report = InsertReport::default();
         let mut hints = Hints::default();
         for chunk in jobs.chunks(CHUNK) {
@@ -39,7 +39,7 @@ impl JobStore for MemoryStorage {
                 }
             })?;
         }
-        hints.send(self.hub());
+        self.database.feeds.send(&hints);
         Ok(report)
     }
 
@@ -60,7 +60,7 @@ impl JobStore for MemoryStorage {
                 }
             })?;
         }
-        hints.send(self.hub());
+        self.database.feeds.send(&hints);
         Ok(report)
     }
 
@@ -92,7 +92,7 @@ impl JobStore for MemoryStorage {
             let next_due_at = content.jobs.indexes.due.first().map(|(due_at, _)| *due_at);
             DueReport { released, next_due_at }
         })?;
-        hints.send(self.hub());
+        self.database.feeds.send(&hints);
         Ok(report)
     }
 

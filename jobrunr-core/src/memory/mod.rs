@@ -21,10 +21,12 @@ mod sources;
 mod table;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
+use changes::Feeds;
 pub use options::MemoryStorageOptions;
 
 use crate::storage::{ChangeFeed, ChangeHub, SetUp, StorageError, StorageProvider};
@@ -33,7 +35,8 @@ const PROVIDER: &str = "memory";
 
 /// Keeps everything in the memory of this process.
 ///
-/// Cloning gives another handle on the same content; closing one closes all of them.
+/// A clone is the same handle: closing it closes both. [`open_again`](Self::open_again) gives another handle on the same
+/// content.
 ///
 /// # Examples
 ///
@@ -52,14 +55,15 @@ const PROVIDER: &str = "memory";
 /// ```
 #[derive(Clone)]
 pub struct MemoryStorage {
-    shared: Arc<Shared>,
+    database: Arc<Database>,
+    handle: Arc<Handle>,
 }
 
-struct Shared {
+/// What all handles share.
+struct Database {
     options: MemoryStorageOptions,
-    /// `None` once the storage was closed.
-    content: Mutex<Option<Content>>,
-    hub: ChangeHub,
+    content: Mutex<Content>,
+    feeds: Feeds,
 }
 
 /// All that is stored, by role.
@@ -69,6 +73,13 @@ struct Content {
     recurring: recurring::RecurringJobTable,
     servers: servers::ServerTable,
     metadata: metadata::MetadataTable,
+}
+
+/// What one handle has of its own.
+struct Handle {
+    /// Written and read under the lock of the content only, so that closing waits for the call under way.
+    is_closed: AtomicBool,
+    hub: Arc<ChangeHub>,
 }
 
 impl MemoryStorage {
@@ -81,8 +92,25 @@ impl MemoryStorage {
     /// An empty storage with these options.
     #[must_use]
     pub fn with_options(options: MemoryStorageOptions) -> Self {
-        let content = Mutex::new(Some(Content::default()));
-        Self { shared: Arc::new(Shared { options, content, hub: ChangeHub::new() }) }
+        let database = Database { options, content: Mutex::default(), feeds: Feeds::default() };
+        Self::on(Arc::new(database))
+    }
+
+    /// Another handle on the same content, as another process would open a database.
+    ///
+    /// It is closed on its own and works also if this one is closed already.
+    #[must_use]
+    pub fn open_again(&self) -> Self {
+        Self::on(Arc::clone(&self.database))
+    }
+
+    fn on(database: Arc<Database>) -> Self {
+        let handle = Handle { is_closed: AtomicBool::new(false), hub: database.feeds.add() };
+        Self { database, handle: Arc::new(handle) }
+    }
+
+    fn content(&self) -> MutexGuard<'_, Content> {
+        self.database.content.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Does one piece of work on the content, alone.
@@ -91,13 +119,11 @@ impl MemoryStorage {
         operation: &'static str,
         work: impl FnOnce(&mut Content) -> R,
     ) -> Result<R, StorageError> {
-        let mut content = self.shared.content.lock().unwrap_or_else(PoisonError::into_inner);
-        let content = content.as_mut().ok_or(StorageError::Closed { provider: PROVIDER, operation })?;
-        Ok(work(content))
-    }
-
-    fn hub(&self) -> &ChangeHub {
-        &self.shared.hub
+        let mut content = self.content();
+        if self.handle.is_closed.load(Ordering::Relaxed) {
+            return Err(StorageError::Closed { provider: PROVIDER, operation });
+        }
+        Ok(work(&mut content))
     }
 }
 
@@ -109,7 +135,7 @@ impl Default for MemoryStorage {
 
 impl fmt::Debug for MemoryStorage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryStorage").field("options", &self.shared.options).finish_non_exhaustive()
+        f.debug_struct("MemoryStorage").field("options", &self.database.options).finish_non_exhaustive()
     }
 }
 
@@ -124,32 +150,46 @@ impl StorageProvider for MemoryStorage {
     }
 
     fn changes(&self) -> Option<&dyn ChangeFeed> {
-        Some(self.hub())
+        Some(&*self.handle.hub)
     }
 
     async fn close(&self) {
-        let content = self.shared.content.lock().unwrap_or_else(PoisonError::into_inner).take();
-        self.hub().close();
-        // Freeing a large content takes a while; the lock is not held any more.
+        let content = self.content();
+        self.handle.is_closed.store(true, Ordering::Relaxed);
         drop(content);
+        self.handle.hub.close();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use chrono::DateTime;
+
     use super::*;
-    use crate::storage::JobSearch;
+    use crate::storage::{JobSearch, Metadata, MetadataStore};
 
     #[tokio::test]
-    async fn closing_one_handle_closes_all() {
+    async fn closing_a_clone_closes_the_handle() {
         let storage = MemoryStorage::new();
-        let other = storage.clone();
+        let clone = storage.clone();
 
         storage.close().await;
         storage.close().await;
 
-        assert!(matches!(other.job_counts().await, Err(StorageError::Closed { provider: "memory", .. })));
-        assert!(matches!(other.set_up(SetUp::Nothing).await, Err(StorageError::Closed { .. })));
+        assert!(matches!(clone.job_counts().await, Err(StorageError::Closed { provider: "memory", .. })));
+        assert!(matches!(clone.set_up(SetUp::Nothing).await, Err(StorageError::Closed { .. })));
+    }
+
+    #[tokio::test]
+    async fn another_handle_has_the_same_content_and_an_end_of_its_own() {
+        let storage = MemoryStorage::new();
+        storage.save_metadata(&Metadata::new("name", "owner", "value", DateTime::UNIX_EPOCH)).await.unwrap();
+
+        storage.close().await;
+
+        let elsewhere = storage.open_again();
+        assert_eq!(elsewhere.find_metadata("name", "owner").await.unwrap().unwrap().value, "value");
+        assert!(storage.find_metadata("name", "owner").await.is_err());
     }
 
     #[test]

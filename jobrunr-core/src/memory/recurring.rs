@@ -10,7 +10,7 @@ use super::MemoryStorage;
 use crate::ids::Version;
 use crate::names::RecurringJobId;
 use crate::recurring::RecurringJob;
-use crate::storage::{Change, RecurringJobQuery, RecurringJobStore, RecurringSave, StorageError};
+use crate::storage::{RecurringJobQuery, RecurringJobStore, RecurringSave, StorageError};
 
 /// All recurring jobs, and when those that are not paused are due.
 #[derive(Default)]
@@ -24,7 +24,7 @@ impl RecurringJobStore for MemoryStorage {
     async fn save_recurring_job(&self, job: &RecurringJob) -> Result<RecurringSave, StorageError> {
         let saved = self.with("save a recurring job", |content| content.recurring.save(job))?;
         if matches!(saved, RecurringSave::Saved(_)) {
-            self.hub().send(Change::RecurringJobsChanged);
+            self.database.feeds.send_recurring_jobs_changed();
         }
         Ok(saved)
     }
@@ -43,7 +43,7 @@ impl RecurringJobStore for MemoryStorage {
     async fn delete_recurring_job(&self, id: &RecurringJobId) -> Result<bool, StorageError> {
         let was_there = self.with("delete a recurring job", |content| content.recurring.delete(id))?;
         if was_there {
-            self.hub().send(Change::RecurringJobsChanged);
+            self.database.feeds.send_recurring_jobs_changed();
         }
         Ok(was_there)
     }

@@ -82,7 +82,7 @@ impl MemoryStorage {
         work: impl FnOnce(&mut ServerTable, DateTime<Utc>) -> R,
     ) -> Result<R, StorageError> {
         // The clock is somebody else's code: it is not asked under the lock.
-        let read = self.shared.options.clock.now();
+        let read = self.database.options.clock.now();
         self.with(operation, |Content { servers, .. }| {
             let now = servers.told.map_or(read, |told| told.max(read));
             servers.told = Some(now);
