@@ -1,11 +1,15 @@
 #![doc = include_str!("../README.md")]
 
+mod builders;
+pub mod claims;
+mod content;
 mod fixture;
 mod harness;
 pub mod jobs;
 mod list;
 mod prefixed;
 mod run;
+pub mod scheduled;
 
 pub use fixture::{Fixture, ScenarioResult};
 pub use harness::{
