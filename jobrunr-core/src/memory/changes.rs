@@ -95,7 +95,7 @@ mod tests {
     use crate::json_text::JsonText;
     use crate::memory::MemoryStorage;
     use crate::state::JobState;
-    use crate::storage::{ChangeFeed, ClaimRequest, JobStore, StorageExt, StorageProvider};
+    use crate::storage::{ClaimRequest, JobStore, StorageExt, StorageProvider};
 
     fn at(second: i64) -> DateTime<Utc> {
         DateTime::from_timestamp(second, 0).unwrap()

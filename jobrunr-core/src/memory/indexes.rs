@@ -20,7 +20,7 @@ pub(super) type InstantKey = (DateTime<Utc>, JobId);
 pub(super) type LineKey = (Reverse<i32>, DateTime<Utc>, JobId);
 
 /// Every index over the jobs, and their counts.
-#[derive(Default)]
+#[derive(Debug, Default, PartialEq)]
 pub(super) struct Indexes {
     /// ENQUEUED jobs in line, by queue.
     pub(super) ready: Lanes<QueueName, LineKey>,

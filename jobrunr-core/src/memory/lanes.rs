@@ -35,11 +35,12 @@ impl<'a> From<&'a SignatureSelection> for Wanted<'a> {
 }
 
 /// One sorted set a group (a queue, a state) and job type.
-pub(super) struct Lanes<G, K> {
+#[derive(Debug, PartialEq)]
+pub(super) struct Lanes<G: Hash + Eq, K> {
     groups: HashMap<G, HashMap<JobSignature, BTreeSet<K>>>,
 }
 
-impl<G, K> Default for Lanes<G, K> {
+impl<G: Hash + Eq, K> Default for Lanes<G, K> {
     fn default() -> Self {
         Self { groups: HashMap::new() }
     }
@@ -93,11 +94,12 @@ impl<G: Hash + Eq + Clone, K: Ord> Lanes<G, K> {
 }
 
 /// The ids of the jobs that have something in common, such as a label.
-pub(super) struct Postings<K> {
+#[derive(Debug, PartialEq)]
+pub(super) struct Postings<K: Hash + Eq> {
     jobs: HashMap<K, BTreeSet<JobId>>,
 }
 
-impl<K> Default for Postings<K> {
+impl<K: Hash + Eq> Default for Postings<K> {
     fn default() -> Self {
         Self { jobs: HashMap::new() }
     }

@@ -13,6 +13,10 @@ mod jobs;
 mod lanes;
 mod merge;
 mod metadata;
+#[cfg(test)]
+mod model_tests;
+#[cfg(test)]
+mod naive;
 mod options;
 mod recurring;
 mod search;
