@@ -1,1 +1,63 @@
-//! Placeholder.
+#![doc = include_str!("../README.md")]
+
+mod attribute;
+mod derive;
+mod errors;
+mod function;
+mod naming;
+mod request;
+mod rules;
+mod signature;
+mod template;
+mod time_span;
+
+use proc_macro::TokenStream;
+use quote::{ToTokens as _, quote};
+use syn::spanned::Spanned as _;
+use syn::{DeriveInput, Item, parse_macro_input};
+
+/// Makes a struct or an enum the request of a job.
+///
+/// It must also be `Serialize` and `Deserialize`. What jobs of the type are like is said in `#[job(…)]`, whose keys are
+/// described in the [crate's documentation](crate); without any, the job type is the name in kebab case.
+///
+/// ```ignore
+/// #[derive(Serialize, Deserialize, JobRequest)]
+/// #[job(type = "send-welcome-email", name = "Send to {email}", retries = 3, labels = ["mail", "tenant:{tenant}"])]
+/// struct SendWelcomeEmail {
+///     email: String,
+///     tenant: String,
+/// }
+/// ```
+#[proc_macro_derive(JobRequest, attributes(job))]
+pub fn derive_job_request(input: TokenStream) -> TokenStream {
+    derive::expand(&parse_macro_input!(input as DeriveInput)).into()
+}
+
+/// Makes a function a job.
+///
+/// The function stays callable; `resize::job(…)` is the request to run it, of the type `ResizeJob`; a server takes it by
+/// its name: `.job(resize)`. The keys are described in the [crate's documentation](crate); without any, the job type is
+/// the function's name.
+///
+/// ```ignore
+/// #[job(name = "Resize {path}", retries = 5)]
+/// async fn resize(path: String, width: u32, context: JobContext, images: Inject<ImageStore>) -> JobResult { … }
+/// ```
+#[proc_macro_attribute]
+pub fn job(attribute: TokenStream, item: TokenStream) -> TokenStream {
+    match parse_macro_input!(item as Item) {
+        Item::Fn(function) => function::expand(attribute.into(), function).into(),
+        other => {
+            let complaint = match other {
+                Item::Struct(_) | Item::Enum(_) => {
+                    "`#[job(…)]` on a type goes below the derive: write `#[derive(JobRequest)]` above it"
+                }
+                _ => "`#[job]` goes on a function, or below `#[derive(JobRequest)]` on a struct",
+            };
+            let error = syn::Error::new(other.span(), complaint).to_compile_error();
+            let item = other.to_token_stream();
+            quote!(#error #item).into()
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! The signature of a job function: which parameters are arguments, which are given to it, and what is not possible.
+
+use syn::spanned::Spanned as _;
+use syn::{
+    Attribute, FnArg, GenericArgument, Ident, Pat, PatIdent, PatType, PathArguments, PathSegment, ReturnType,
+    Signature, Type,
+};
+
+use crate::errors::Errors;
+
+/// One parameter of a job function.
+pub(crate) struct Parameter {
+    pub(crate) ty: Type,
+    pub(crate) role: Role,
+}
+
+/// Where the value of a parameter comes from.
+pub(crate) enum Role {
+    /// From the request: it is stored with the job.
+    Argument { name: Ident, field_attributes: Vec<Attribute> },
+    /// It is the context of the run.
+    Context { by_reference: bool },
+    /// From the server, which was given a value of this type.
+    Injected(Type),
+}
+
+/// Reads the parameters, and takes the attributes that are meant for the request off them.
+pub(crate) fn read(signature: &mut Signature, errors: &mut Errors) -> Vec<Parameter> {
+    refuse_qualifiers(signature, errors);
+    let mut parameters = Vec::new();
+    for input in &mut signature.inputs {
+        match input {
+            FnArg::Receiver(receiver) => errors.push(syn::Error::new(
+                receiver.span(),
+                "a job function has no `self`: for work that needs a value's fields, implement `JobHandler` for its type",
+            )),
+            FnArg::Typed(parameter) => parameters.extend(errors.take(read_parameter(parameter))),
+        }
+    }
+    let contexts = parameters.iter().filter(|parameter| matches!(parameter.role, Role::Context { .. }));
+    if let Some(second) = contexts.skip(1).last() {
+        errors.push(syn::Error::new(second.ty.span(), "a job function has one context: leave this one out"));
+    }
+    parameters
+}
+
+fn refuse_qualifiers(signature: &Signature, errors: &mut Errors) {
+    if let Some(unsafety) = &signature.unsafety {
+        errors.push(syn::Error::new(
+            unsafety.span(),
+            "a job function is called by the server: it cannot be `unsafe`",
+        ));
+    }
+    if let Some(abi) = &signature.abi {
+        errors.push(syn::Error::new(abi.span(), "a job function is a Rust function: leave `extern` out"));
+    }
+    if let Some(first) = signature.generics.params.first() {
+        errors.push(syn::Error::new(
+            first.span(),
+            "a job function has no generic parameters: its arguments are stored, so their types must be known",
+        ));
+    }
+    if let ReturnType::Type(_, output) = &signature.output
+        && let Type::ImplTrait(_) = output.as_ref()
+    {
+        errors.push(syn::Error::new(output.span(), "name the type that it returns, such as `JobResult<T>`"));
+    }
+}
+
+fn read_parameter(parameter: &mut PatType) -> syn::Result<Parameter> {
+    let ty = parameter.ty.as_ref().clone();
+    let role = match &ty {
+        Type::Reference(reference) if last_segment(&reference.elem).is_some_and(is_context) => {
+            Role::Context { by_reference: true }
+        }
+        Type::Reference(_) => return Err(syn::Error::new(ty.span(), refused_reference(&ty))),
+        Type::ImplTrait(_) => {
+            let complaint = "an argument is stored with the job: name its type";
+            return Err(syn::Error::new(ty.span(), complaint));
+        }
+        owned => match last_segment(owned) {
+            Some(segment) if is_context(segment) => Role::Context { by_reference: false },
+            Some(segment) if segment.ident == "Inject" => Role::Injected(injected_type(segment)?),
+            _ => argument(parameter)?,
+        },
+    };
+    Ok(Parameter { ty, role })
+}
+
+fn argument(parameter: &mut PatType) -> syn::Result<Role> {
+    let Pat::Ident(PatIdent { by_ref: None, subpat: None, ident, .. }) = parameter.pat.as_ref() else {
+        let complaint = "an argument is stored under its name: give it one, and take it apart in the body";
+        return Err(syn::Error::new(parameter.pat.span(), complaint));
+    };
+    if let Some(cfg) = parameter.attrs.iter().find(|attribute| attribute.path().is_ident("cfg")) {
+        return Err(syn::Error::new(
+            cfg.span(),
+            "an argument is always there: put `#[cfg(…)]` on the function",
+        ));
+    }
+    let (field_attributes, own) = std::mem::take(&mut parameter.attrs)
+        .into_iter()
+        .partition(|attribute| attribute.path().is_ident("serde"));
+    parameter.attrs = own;
+    Ok(Role::Argument { name: ident.clone(), field_attributes })
+}
+
+fn injected_type(segment: &PathSegment) -> syn::Result<Type> {
+    let complaint = || syn::Error::new(segment.span(), "write what is to be injected: `Inject<T>`");
+    let PathArguments::AngleBracketed(arguments) = &segment.arguments else { return Err(complaint()) };
+    match arguments.args.first() {
+        Some(GenericArgument::Type(ty)) if arguments.args.len() == 1 => Ok(ty.clone()),
+        _ => Err(complaint()),
+    }
+}
+
+fn refused_reference(ty: &Type) -> String {
+    let Type::Reference(reference) = ty else { return String::new() };
+    let instead = match reference.elem.as_ref() {
+        Type::Slice(_) => "a `Vec`".to_owned(),
+        pointed_at => match last_segment(pointed_at).map(|segment| segment.ident.to_string()) {
+            Some(name) if name == "str" => "`String`".to_owned(),
+            Some(name) if name == "Path" => "`PathBuf`".to_owned(),
+            Some(name) if name == "Inject" => {
+                return "take `Inject<T>` by value: it is a handle already".to_owned();
+            }
+            Some(name) => format!("`{name}` by value"),
+            None => "a value".to_owned(),
+        },
+    };
+    format!("an argument is stored with the job, so it cannot be a reference: take {instead}")
+}
+
+fn last_segment(ty: &Type) -> Option<&PathSegment> {
+    match ty {
+        Type::Path(path) if path.qself.is_none() => path.path.segments.last(),
+        Type::Group(group) => last_segment(&group.elem),
+        Type::Paren(paren) => last_segment(&paren.elem),
+        _ => None,
+    }
+}
+
+fn is_context(segment: &PathSegment) -> bool {
+    segment.ident == "JobContext"
+}
