@@ -152,3 +152,95 @@ impl MemoryStorage {
         Ok(removed.len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{ServerId, Version};
+    use crate::job::{JobDefinition, ServerRef, StoredJob};
+    use crate::json_text::JsonText;
+    use crate::state::{HistoryEntry, JobState, StateName};
+    use crate::storage::{JobSearch, SignatureSelection};
+
+    fn at(second: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(second, 0).unwrap()
+    }
+
+    fn enqueued_job() -> Job {
+        let definition = JobDefinition::new("test".parse().unwrap(), JsonText::of(&()).unwrap());
+        Job::new(JobId::new(), definition, JobState::enqueued(), at(0)).unwrap()
+    }
+
+    /// A job as somebody else may have loaded it.
+    fn loaded(job: &Job, version: Version, history: Vec<HistoryEntry>) -> Job {
+        Job::from_stored(StoredJob {
+            id: job.id(),
+            version,
+            definition: job.shared_definition(),
+            history,
+            metadata: JobMetadata::new(),
+        })
+    }
+
+    #[tokio::test]
+    async fn a_version_later_than_the_stored_one_loses_as_an_earlier_one_does() {
+        let storage = MemoryStorage::new();
+        let job = enqueued_job();
+        storage.insert_jobs(std::slice::from_ref(&job)).await.unwrap();
+        let later = loaded(&job, Version::new(2), job.history().to_vec());
+
+        let report = storage.save_jobs(&[later]).await.unwrap();
+
+        assert_eq!(report.conflicts, [job.id()]);
+    }
+
+    #[tokio::test]
+    async fn a_save_adds_to_the_stored_history_whatever_else_the_saved_job_says() {
+        let storage = MemoryStorage::new();
+        let job = enqueued_job();
+        storage.insert_jobs(std::slice::from_ref(&job)).await.unwrap();
+        let forged = HistoryEntry { at: at(7), state: JobState::enqueued() };
+        let mut liar = loaded(&job, Version::FIRST, vec![forged]);
+        liar.delete(None, at(8)).unwrap();
+
+        assert_eq!(storage.save_jobs(&[liar]).await.unwrap(), SaveReport::default());
+
+        let stored = storage.find_job(job.id()).await.unwrap().unwrap();
+        assert_eq!(stored.history()[0], job.history()[0]);
+        assert_eq!(stored.history().len(), 2);
+        assert_eq!(stored.state_name(), StateName::Deleted);
+    }
+
+    #[tokio::test]
+    async fn a_success_that_a_new_job_brings_along_counts() {
+        let storage = MemoryStorage::new();
+        let mut job = enqueued_job();
+        let server = ServerRef { id: ServerId::new(), name: "one".into() };
+        job.start_processing(&server, at(1)).unwrap();
+        job.succeed(None, at(2)).unwrap();
+
+        storage.insert_jobs(&[job.clone(), job]).await.unwrap();
+
+        assert_eq!(storage.job_counts().await.unwrap().succeeded_all_time, 1);
+    }
+
+    #[tokio::test]
+    async fn batches_over_a_chunk_are_treated_as_one() {
+        let storage = MemoryStorage::new();
+        let jobs: Vec<_> = (0..=CHUNK).map(|_| enqueued_job()).collect();
+        let [first, .., last] = jobs.as_slice() else { unreachable!("there are more than two") };
+        storage.insert_jobs(&jobs).await.unwrap();
+        let twice = [jobs.as_slice(), &[first.clone(), last.clone()]].concat();
+
+        assert_eq!(storage.save_jobs(&twice).await.unwrap().conflicts, [first.id(), last.id()]);
+
+        let aged = |limit| JobSelection::Aged {
+            state: StateName::Enqueued,
+            updated_before: at(1),
+            signatures: SignatureSelection::All,
+            limit,
+        };
+        assert_eq!(storage.delete_jobs(&aged(CHUNK)).await.unwrap(), 1_000);
+        assert_eq!(storage.delete_jobs(&aged(usize::MAX)).await.unwrap(), 1);
+    }
+}
