@@ -3,8 +3,8 @@
 //! Everything is kept under one lock that is held for microseconds and never across an await, so every call is atomic
 //! and none can be cut in half by dropping its future. What is stored is gone with the last handle.
 //!
-//! The files are named as in every storage: [`options`](self::options) and one for each role trait. What a database
-//! brings along is here too: `table` holds the rows, `indexes` what finds them without looking at all of them.
+//! The files are named as in every storage, one for each role trait. What a database brings along is here too:
+//! `table` holds the rows of the jobs, `indexes` what finds them without looking at all of them.
 
 mod changes;
 mod filter;
