@@ -44,7 +44,8 @@ pub trait JobSearch: Send + Sync {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct JobCounts {
     by_state: [u64; StateName::ALL.len()],
-    /// How many times a job succeeded, ever; purging jobs does not lower it.
+    /// How many times a job succeeded, ever: the SUCCEEDED entries written by saves, and by inserts of jobs that bring
+    /// some along. Purging jobs does not lower it.
     pub succeeded_all_time: u64,
 }
 
