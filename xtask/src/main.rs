@@ -2,6 +2,7 @@
 
 mod arrows;
 mod cargo;
+mod databases;
 mod examples;
 mod facade;
 mod gate;
@@ -48,6 +49,7 @@ fn run(mut arguments: Vec<OsString>) -> Result<bool> {
             Ok(true)
         }
         Some("test") => test(&arguments),
+        Some("databases") => databases::run(&workspace::root()?, &arguments),
         Some("bench") => {
             let root = workspace::root()?;
             let status = cargo::command(&root)
@@ -82,7 +84,7 @@ fn test(arguments: &[OsString]) -> Result<bool> {
 }
 
 fn print_help() {
-    println!("{USAGE}\nThe steps of `test` (those with a * are the fast ones):\n");
+    println!("{USAGE}\n{}\nThe steps of `test` (those with a * are the fast ones):\n", databases::USAGE);
     for step in steps::ALL {
         let mark = if step.is_fast { '*' } else { ' ' };
         println!("  {mark} {:<10} {}", step.name, step.what);

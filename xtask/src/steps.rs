@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 use crate::gate::{Outcome, Step};
-use crate::{arrows, cargo, examples, facade, pages, supply, workspace};
+use crate::{arrows, cargo, databases, examples, facade, pages, supply, workspace};
 
 /// Every step, cheap ones first. All that build the workspace do it with the same features, so that they share their work.
 pub(crate) const ALL: &[Step] = &[
@@ -67,13 +67,17 @@ fn features(root: &Path) -> Result<Outcome> {
 }
 
 fn tests(root: &Path) -> Result<Outcome> {
+    // Tests whose database is not there skip loudly, or fail where that is asked for: they decide, not this step.
+    databases::up_all(root)?;
+    let mut command = cargo::command(root);
+    command.envs(databases::environment(root));
     if cargo::has(root, "nextest") {
-        cargo::run(root, &[["nextest", "run", "--no-fail-fast"].as_slice(), &WORKSPACE].concat())?;
+        command.args(["nextest", "run", "--no-fail-fast"]).args(WORKSPACE);
     } else {
         println!("    cargo-nextest is not installed; `cargo test` does it, more slowly");
-        let targets = ["--no-fail-fast", "--lib", "--bins", "--tests"];
-        cargo::run(root, &[["test"].as_slice(), &WORKSPACE, &targets].concat())?;
+        command.arg("test").args(WORKSPACE).args(["--no-fail-fast", "--lib", "--bins", "--tests"]);
     }
+    cargo::run_command(&mut command)?;
     Ok(Outcome::Passed)
 }
 
