@@ -1,11 +1,29 @@
 //! What the code that `jobrunr-macros` writes refers to. Not part of the public interface: it may change in any release.
 
+use std::marker::PhantomData;
+
 pub use serde;
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 pub use crate::handler::{Dependency, Inject, JobError, JobFunction, JobResult, Provided, run_blocking};
 pub use crate::{JobContext, JobOptions, JobRequest};
+
+/// What can be an argument of a job function.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be an argument of a job function",
+    label = "cannot be stored with the job",
+    note = "derive `Serialize` and `Deserialize` for it, or have the server give it to the function: `Inject<{Self}>`"
+)]
+pub trait Argument {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Serialize + DeserializeOwned + Send + 'static> Argument for T {}
+
+/// A type that is there only if `T` can be an argument: naming it is the check.
+#[derive(Debug)]
+pub struct IsArgument<T: Argument>(PhantomData<T>);
 
 /// What a job function may return: nothing, or a result with any error that `?` takes in a handler.
 #[diagnostic::on_unimplemented(
@@ -24,6 +42,7 @@ pub trait IntoJobResult {
     fn into_job_result(self) -> JobResult<Self::Output>;
 }
 
+#[diagnostic::do_not_recommend]
 impl IntoJobResult for () {
     type Output = ();
 
@@ -32,6 +51,7 @@ impl IntoJobResult for () {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<T: Serialize + Send, E: Into<JobError>> IntoJobResult for Result<T, E> {
     type Output = T;
 

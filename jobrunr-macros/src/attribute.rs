@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use proc_macro2::Span;
 use syn::ext::IdentExt as _;
 use syn::parse::{Parse, ParseStream, Parser as _};
 use syn::punctuated::Punctuated;
-use syn::spanned::Spanned as _;
 use syn::{Expr, ExprLit, Ident, Lit, LitStr, Path, Token};
 
 use crate::errors::Errors;
@@ -64,7 +62,7 @@ impl JobAttribute {
             "retries" => self.retries = Some(entry.number("a number from 0 on, such as 3")?),
             "timeout" => self.timeout = Some(entry.time_span()?),
             "aliases" => self.aliases = aliases(entry, errors)?,
-            "crate" => self.krate = Some(entry.text()?.parse_with(Path::parse_mod_style)?),
+            "crate" => self.krate = Some(entry.path()?),
             _ => {
                 let complaint = format!("unknown key `{key}`: the keys are {KEYS}");
                 return Err(syn::Error::new(entry.key.span(), complaint));
@@ -103,14 +101,19 @@ impl Parse for Entry {
             return Err(syn::Error::new(key.span(), format!("write `{key} = …`")));
         }
         input.parse::<Token![=]>()?;
-        Ok(Self { key, value: input.parse()? })
+        let mut value = input.parse()?;
+        // What a macro of the user's puts in stands in a group that nobody sees.
+        while let Expr::Group(group) = value {
+            value = *group.expr;
+        }
+        Ok(Self { key, value })
     }
 }
 
 impl Entry {
     fn refused<T>(&self, how: &str) -> syn::Result<T> {
         let key = self.key.unraw();
-        Err(syn::Error::new(self.value.span(), format!("`{key}` is {how}")))
+        Err(syn::Error::new_spanned(&self.value, format!("`{key}` is {how}")))
     }
 
     fn text(&self) -> syn::Result<LitStr> {
@@ -154,6 +157,13 @@ impl Entry {
         }
     }
 
+    fn path(&self) -> syn::Result<Path> {
+        match literal_text(&self.value).map(|text| text.parse_with(Path::parse_mod_style)) {
+            Some(Ok(path)) => Ok(path),
+            _ => self.refused("the path of a crate: write it as a text, as in \"jobrunr_core\""),
+        }
+    }
+
     fn time_span(&self) -> syn::Result<Duration> {
         let Some(text) = literal_text(&self.value) else {
             return self.refused("a span of time: write a text with a unit, as in \"30s\"");
@@ -174,6 +184,6 @@ fn checked(text: &LitStr, rule: Rule) -> syn::Result<()> {
 }
 
 /// Says that an item has more than one `#[job(…)]`.
-pub(crate) fn given_twice(second: Span) -> syn::Error {
-    syn::Error::new(second, "this is the second `#[job(…)]`: write one, with all keys in it")
+pub(crate) fn given_twice(second: &syn::Attribute) -> syn::Error {
+    syn::Error::new_spanned(second, "this is the second `#[job(…)]`: write one, with all keys in it")
 }

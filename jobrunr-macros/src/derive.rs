@@ -1,7 +1,6 @@
 //! `#[derive(JobRequest)]`.
 
 use proc_macro2::TokenStream;
-use syn::spanned::Spanned as _;
 use syn::{Attribute, Data, DeriveInput, LitStr, Meta};
 
 use crate::attribute::{JobAttribute, given_twice};
@@ -24,8 +23,8 @@ pub(crate) fn expand(input: &DeriveInput) -> TokenStream {
         fields: fields(&input.data, &mut errors),
     };
     let implementation = request.implement(&attribute, &mut errors);
-    // An implementation for half a type would only add the compiler's confusion to the errors.
-    let implementation = if input.generics.params.is_empty() { implementation } else { TokenStream::new() };
+    // For what cannot be a request at all, an implementation would add the compiler's errors to ours.
+    let implementation = if can_be_request(input) { implementation } else { TokenStream::new() };
     let errors = errors.into_tokens();
     quote::quote!(#errors #implementation)
 }
@@ -34,13 +33,13 @@ fn read_attribute(attributes: &[Attribute], errors: &mut Errors) -> JobAttribute
     let mut own = attributes.iter().filter(|attribute| attribute.path().is_ident("job"));
     let first = own.next();
     for second in own {
-        errors.push(given_twice(second.span()));
+        errors.push(given_twice(second));
     }
     match first.map(|attribute| &attribute.meta) {
         None => JobAttribute::default(),
         Some(Meta::List(list)) => JobAttribute::read(list.tokens.clone(), errors),
         Some(other) => {
-            errors.push(syn::Error::new(other.span(), "write `#[job(…)]`, with the keys in parentheses"));
+            errors.push(syn::Error::new_spanned(other, "write `#[job(…)]`, with the keys in parentheses"));
             JobAttribute::default()
         }
     }
@@ -48,11 +47,15 @@ fn read_attribute(attributes: &[Attribute], errors: &mut Errors) -> JobAttribute
 
 fn refuse_generics(input: &DeriveInput, errors: &mut Errors) {
     if let Some(first) = input.generics.params.first() {
-        errors.push(syn::Error::new(
-            first.span(),
+        errors.push(syn::Error::new_spanned(
+            first,
             "a request has no generic parameters: one job type stands for one type; write a struct for each",
         ));
     }
+}
+
+fn can_be_request(input: &DeriveInput) -> bool {
+    input.generics.params.is_empty() && !matches!(input.data, Data::Union(_))
 }
 
 /// What templates may name: the fields that every value has.

@@ -5,7 +5,7 @@
 //! of sight in an anonymous constant, the function itself. There it keeps its own name, so that its body may use the
 //! name for a variable, which a unit struct would forbid.
 
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::spanned::Spanned as _;
 use syn::{Attribute, Ident, ItemFn, LitStr, Member, Path, ReturnType, Type};
@@ -22,7 +22,7 @@ pub(crate) fn expand(tokens: TokenStream, mut function: ItemFn) -> TokenStream {
     let mut errors = Errors::default();
     let attribute = JobAttribute::read(tokens, &mut errors);
     if let Some(second) = function.attrs.iter().find(|attribute| attribute.path().is_ident("job")) {
-        errors.push(given_twice(second.span()));
+        errors.push(given_twice(second));
         function.attrs.retain(|attribute| !attribute.path().is_ident("job"));
     }
     let mut refusals = Errors::default();
@@ -93,6 +93,7 @@ impl JobFunction {
         let function = &self.function;
         let request = self.request_struct(&visibility, &conditions);
         let request_impl = self.request_type().implement(attribute, errors);
+        let argument_checks = self.argument_checks();
         let constructor = self.constructor(&visibility);
         let call_impl = self.call_impl();
         let function_impl = self.function_impl();
@@ -109,7 +110,12 @@ impl JobFunction {
             #(#conditions)*
             #[allow(deprecated, reason = "the function may be")]
             const _: () = {
+                #[allow(
+                    clippy::boxed_local, clippy::needless_pass_by_value, clippy::unused_async,
+                    reason = "a job function owns its arguments, and may be async for the runtime it is on"
+                )]
                 #function
+                #argument_checks
                 #constructor
                 #call_impl
                 #function_impl
@@ -171,6 +177,17 @@ impl JobFunction {
             #[serde(crate = #serde_path)]
             #visibility struct #request { #(#fields),* }
         }
+    }
+
+    /// Says what to do about an argument that is no data, in more helpful words than serde's.
+    fn argument_checks(&self) -> TokenStream {
+        let checks = self.arguments().map(|(_, ty, _)| {
+            let krate = located(self.krate.to_token_stream(), ty.span());
+            quote_spanned! {ty.span()=>
+                const _: ::core::marker::PhantomData<#krate::__private::IsArgument<#ty>> = ::core::marker::PhantomData;
+            }
+        });
+        quote!(#(#checks)*)
     }
 
     /// Does not show the arguments: they may be nobody's business.
@@ -273,8 +290,6 @@ impl JobFunction {
         let private = quote!(#krate::__private);
         let dependencies = self.injected();
         let output = self.output();
-        let output_span = Span::call_site().located_at(self.function.sig.output.span());
-        let run_output = quote_spanned!(output_span=> <#output as #private::IntoJobResult>::Output);
         let preparation = self.preparation();
         let context = if self.contexts().next().is_some() { quote!(context) } else { quote!(_context) };
         let arguments = self.parameters.iter().enumerate().map(|(index, parameter)| {
@@ -285,20 +300,24 @@ impl JobFunction {
                 Role::Context { by_reference: false } => quote!(context),
             }
         });
-        let call = if self.function.sig.asyncness.is_some() {
-            quote!(#private::IntoJobResult::into_job_result(function(#(#arguments),*).await))
-        } else {
-            quote! {
-                #private::run_blocking(move || {
-                    #private::IntoJobResult::into_job_result(function(#(#arguments),*))
-                }).await
-            }
+        // A result that no job can have is the function's fault: all errors about it point there, and so are shown once.
+        let span = match &self.function.sig.output {
+            ReturnType::Default => ident.span(),
+            ReturnType::Type(_, ty) => ty.span(),
         };
+        let there = located(private.clone(), span);
+        let result = quote_spanned!(span=> <#output as #there::IntoJobResult>);
+        let call = if self.function.sig.asyncness.is_some() {
+            quote!(#result::into_job_result(function(#(#arguments),*).await))
+        } else {
+            quote!(#private::run_blocking(move || #result::into_job_result(function(#(#arguments),*))).await)
+        };
+        let job_result = quote_spanned!(span=> #there::JobResult<Self::Output>);
         quote! {
             #[automatically_derived]
             impl #private::JobFunction for #ident {
                 type Request = #request;
-                type Output = #run_output;
+                type Output = #result::Output;
 
                 fn dependencies(&self) -> ::std::vec::Vec<#private::Dependency> {
                     ::std::vec![#(#private::Dependency::of::<#dependencies>()),*]
@@ -309,7 +328,7 @@ impl JobFunction {
                     request: #request,
                     #context: #private::JobContext,
                     provided: ::std::sync::Arc<#private::Provided>,
-                ) -> #private::JobResult<Self::Output> {
+                ) -> #job_result {
                     let function = **self;
                     #preparation
                     #call
@@ -337,6 +356,15 @@ impl JobFunction {
             ::core::mem::drop(provided);
         }
     }
+}
+
+/// The tokens, as if they stood there in the user's code.
+fn located(tokens: TokenStream, span: Span) -> TokenStream {
+    let locate = |mut token: TokenTree| {
+        token.set_span(span);
+        token
+    };
+    tokens.into_iter().map(locate).collect()
 }
 
 /// The local variable for the value of a parameter; nothing of the user's has its name.

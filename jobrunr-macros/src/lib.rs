@@ -13,7 +13,6 @@ mod time_span;
 
 use proc_macro::TokenStream;
 use quote::{ToTokens as _, quote};
-use syn::spanned::Spanned as _;
 use syn::{DeriveInput, Item, parse_macro_input};
 
 /// Makes a struct or an enum the request of a job.
@@ -55,7 +54,7 @@ pub fn job(attribute: TokenStream, item: TokenStream) -> TokenStream {
                 }
                 _ => "`#[job]` goes on a function, or below `#[derive(JobRequest)]` on a struct",
             };
-            let error = syn::Error::new(other.span(), complaint).to_compile_error();
+            let error = syn::Error::new(proc_macro2::Span::call_site(), complaint).to_compile_error();
             let item = other.to_token_stream();
             quote!(#error #item).into()
         }

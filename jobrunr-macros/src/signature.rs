@@ -1,6 +1,5 @@
 //! The signature of a job function: which parameters are arguments, which are given to it, and what is not possible.
 
-use syn::spanned::Spanned as _;
 use syn::{
     Attribute, FnArg, GenericArgument, Ident, Pat, PatIdent, PatType, PathArguments, PathSegment, ReturnType,
     Signature, Type,
@@ -30,8 +29,8 @@ pub(crate) fn read(signature: &mut Signature, errors: &mut Errors) -> Vec<Parame
     let mut parameters = Vec::new();
     for input in &mut signature.inputs {
         match input {
-            FnArg::Receiver(receiver) => errors.push(syn::Error::new(
-                receiver.span(),
+            FnArg::Receiver(receiver) => errors.push(syn::Error::new_spanned(
+                receiver,
                 "a job function has no `self`: for work that needs a value's fields, implement `JobHandler` for its type",
             )),
             FnArg::Typed(parameter) => parameters.extend(errors.take(read_parameter(parameter))),
@@ -39,31 +38,32 @@ pub(crate) fn read(signature: &mut Signature, errors: &mut Errors) -> Vec<Parame
     }
     let contexts = parameters.iter().filter(|parameter| matches!(parameter.role, Role::Context { .. }));
     if let Some(second) = contexts.skip(1).last() {
-        errors.push(syn::Error::new(second.ty.span(), "a job function has one context: leave this one out"));
+        errors
+            .push(syn::Error::new_spanned(&second.ty, "a job function has one context: leave this one out"));
     }
     parameters
 }
 
 fn refuse_qualifiers(signature: &Signature, errors: &mut Errors) {
     if let Some(unsafety) = &signature.unsafety {
-        errors.push(syn::Error::new(
-            unsafety.span(),
+        errors.push(syn::Error::new_spanned(
+            unsafety,
             "a job function is called by the server: it cannot be `unsafe`",
         ));
     }
     if let Some(abi) = &signature.abi {
-        errors.push(syn::Error::new(abi.span(), "a job function is a Rust function: leave `extern` out"));
+        errors.push(syn::Error::new_spanned(abi, "a job function is a Rust function: leave `extern` out"));
     }
     if let Some(first) = signature.generics.params.first() {
-        errors.push(syn::Error::new(
-            first.span(),
+        errors.push(syn::Error::new_spanned(
+            first,
             "a job function has no generic parameters: its arguments are stored, so their types must be known",
         ));
     }
     if let ReturnType::Type(_, output) = &signature.output
         && let Type::ImplTrait(_) = output.as_ref()
     {
-        errors.push(syn::Error::new(output.span(), "name the type that it returns, such as `JobResult<T>`"));
+        errors.push(syn::Error::new_spanned(output, "name the type that it returns, such as `JobResult<T>`"));
     }
 }
 
@@ -73,10 +73,10 @@ fn read_parameter(parameter: &mut PatType) -> syn::Result<Parameter> {
         Type::Reference(reference) if last_segment(&reference.elem).is_some_and(is_context) => {
             Role::Context { by_reference: true }
         }
-        Type::Reference(_) => return Err(syn::Error::new(ty.span(), refused_reference(&ty))),
+        Type::Reference(_) => return Err(syn::Error::new_spanned(&ty, refused_reference(&ty))),
         Type::ImplTrait(_) => {
             let complaint = "an argument is stored with the job: name its type";
-            return Err(syn::Error::new(ty.span(), complaint));
+            return Err(syn::Error::new_spanned(&ty, complaint));
         }
         owned => match last_segment(owned) {
             Some(segment) if is_context(segment) => Role::Context { by_reference: false },
@@ -90,11 +90,11 @@ fn read_parameter(parameter: &mut PatType) -> syn::Result<Parameter> {
 fn argument(parameter: &mut PatType) -> syn::Result<Role> {
     let Pat::Ident(PatIdent { by_ref: None, subpat: None, ident, .. }) = parameter.pat.as_ref() else {
         let complaint = "an argument is stored under its name: give it one, and take it apart in the body";
-        return Err(syn::Error::new(parameter.pat.span(), complaint));
+        return Err(syn::Error::new_spanned(&parameter.pat, complaint));
     };
     if let Some(cfg) = parameter.attrs.iter().find(|attribute| attribute.path().is_ident("cfg")) {
-        return Err(syn::Error::new(
-            cfg.span(),
+        return Err(syn::Error::new_spanned(
+            cfg,
             "an argument is always there: put `#[cfg(…)]` on the function",
         ));
     }
@@ -106,7 +106,7 @@ fn argument(parameter: &mut PatType) -> syn::Result<Role> {
 }
 
 fn injected_type(segment: &PathSegment) -> syn::Result<Type> {
-    let complaint = || syn::Error::new(segment.span(), "write what is to be injected: `Inject<T>`");
+    let complaint = || syn::Error::new_spanned(segment, "write what is to be injected: `Inject<T>`");
     let PathArguments::AngleBracketed(arguments) = &segment.arguments else { return Err(complaint()) };
     match arguments.args.first() {
         Some(GenericArgument::Type(ty)) if arguments.args.len() == 1 => Ok(ty.clone()),

@@ -1,1 +1,20 @@
-//! Placeholder.
+#![doc = include_str!("../README.md")]
+
+mod connect;
+pub mod prelude;
+
+pub use connect::{ConnectError, connect};
+
+#[doc(inline)]
+pub use jobrunr_core::*;
+
+#[cfg(feature = "macros")]
+pub use jobrunr_macros::{JobRequest, job};
+
+#[cfg(feature = "server")]
+pub use jobrunr_server as server;
+
+#[cfg(feature = "sqlite")]
+pub use jobrunr_storage_sqlite as sqlite;
+
+pub use {chrono, serde, serde_json};

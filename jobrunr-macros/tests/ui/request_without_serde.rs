@@ -1,0 +1,8 @@
+use jobrunr::prelude::*;
+
+#[derive(JobRequest)]
+struct SendEmail {
+    to: String,
+}
+
+fn main() {}

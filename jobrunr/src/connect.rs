@@ -1,0 +1,108 @@
+//! From a connection string to a storage that is ready for use.
+
+use std::sync::Arc;
+
+use jobrunr_core::MemoryStorage;
+use jobrunr_core::storage::{SetUp, StorageError, StorageProvider};
+
+/// Why there is no storage. No variant holds any part of the connection string.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The connection string begins with nothing that is known.
+    #[error(
+        "the connection string names no database that JobRunr knows: write `sqlite:jobs.db`, `sqlite::memory:` or `memory:`"
+    )]
+    UnknownScheme,
+    /// The database is known, but this build cannot talk to it.
+    #[error("this build has no support for {database}: {remedy}")]
+    NoSupport {
+        /// The database that the connection string names.
+        database: &'static str,
+        /// What would change that.
+        remedy: String,
+    },
+    /// The storage could not be opened, or its tables could not be set up.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// The databases that a connection string can name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Database {
+    Memory,
+    Sqlite,
+    Postgres,
+    MySql,
+    Mongo,
+    Redis,
+}
+
+impl Database {
+    fn of(url: &str) -> Option<Self> {
+        let (scheme, _) = url.split_once(':')?;
+        Some(match scheme.to_ascii_lowercase().as_str() {
+            "memory" => Self::Memory,
+            "sqlite" => Self::Sqlite,
+            "postgres" | "postgresql" => Self::Postgres,
+            "mysql" | "mariadb" => Self::MySql,
+            "mongodb" | "mongodb+srv" => Self::Mongo,
+            "redis" | "rediss" | "valkey" | "valkeys" => Self::Redis,
+            _ => return None,
+        })
+    }
+}
+
+/// Opens the storage that the connection string names, and creates or migrates its tables.
+///
+/// | connection string | storage |
+/// |---|---|
+/// | `sqlite:jobs.db` | an SQLite file; with the feature `sqlite`, which is on by default |
+/// | `sqlite::memory:` | an SQLite database in memory; likewise |
+/// | `memory:` | the in-memory storage, without any database |
+///
+/// To open a storage with options of your own, use its type and [`StorageProvider::set_up`] instead.
+///
+/// # Errors
+/// [`ConnectError`], which never shows the connection string: there may be a password in it.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), jobrunr::ConnectError> {
+/// let storage = jobrunr::connect("memory:").await?;
+///
+/// assert_eq!(storage.name(), "memory");
+/// # Ok(())
+/// # }
+/// ```
+pub async fn connect(url: &str) -> Result<Arc<dyn StorageProvider>, ConnectError> {
+    let storage: Arc<dyn StorageProvider> = match Database::of(url).ok_or(ConnectError::UnknownScheme)? {
+        Database::Memory => Arc::new(MemoryStorage::new()),
+        Database::Sqlite => open_sqlite(url).await?,
+        Database::Postgres => return Err(not_in_this_version("PostgreSQL", "postgres")),
+        Database::MySql => return Err(not_in_this_version("MySQL and MariaDB", "mysql")),
+        Database::Mongo => return Err(not_in_this_version("MongoDB", "mongo")),
+        Database::Redis => return Err(not_in_this_version("Redis and Valkey", "redis")),
+    };
+    storage.set_up(SetUp::Migrate).await?;
+    Ok(storage)
+}
+
+#[cfg(feature = "sqlite")]
+async fn open_sqlite(url: &str) -> Result<Arc<dyn StorageProvider>, ConnectError> {
+    Ok(Arc::new(jobrunr_storage_sqlite::SqliteStorage::connect(url).await?))
+}
+
+#[cfg(not(feature = "sqlite"))]
+async fn open_sqlite(_url: &str) -> Result<Arc<dyn StorageProvider>, ConnectError> {
+    let remedy = "switch on the feature `sqlite` of the crate jobrunr".to_owned();
+    Err(ConnectError::NoSupport { database: "SQLite", remedy })
+}
+
+fn not_in_this_version(database: &'static str, feature: &str) -> ConnectError {
+    let version = env!("CARGO_PKG_VERSION");
+    let remedy = format!("it belongs to the feature `{feature}`, which jobrunr {version} does not have");
+    ConnectError::NoSupport { database, remedy }
+}
