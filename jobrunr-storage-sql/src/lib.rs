@@ -1,1 +1,19 @@
-//! Placeholder.
+#![doc = include_str!("../README.md")]
+
+mod dialect;
+mod history;
+mod lanes;
+mod migrations;
+mod prefix;
+mod row;
+mod search;
+mod times;
+
+pub use dialect::{Dialect, ListKind, Value};
+pub use history::{EncodedHistory, HotColumns, Tail, encode_history, tail_start};
+pub use lanes::{Lane, QueueOrder, Wanted};
+pub use migrations::{AppliedMigration, Migration, MigrationPlan, Migrations, SchemaProblem};
+pub use prefix::{InvalidPrefix, TablePrefix};
+pub use row::{JobRow, StoredDefinition, Unreadable, encode_entries, last_error};
+pub use search::{Search, render_count, render_list};
+pub use times::{from_micros, micros};

@@ -1,0 +1,202 @@
+//! How a [`JobQuery`] becomes SQL: one condition each, values bound in the order in which their places stand in the text.
+
+use jobrunr_core::StateName;
+use jobrunr_core::storage::{JobQuery, OrderField, SignatureSelection, TimeWindow};
+use uuid::Uuid;
+
+use crate::dialect::{Dialect, ListKind, Value};
+use crate::prefix::TablePrefix;
+use crate::times::micros;
+
+/// A statement and what is to be bound to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Search {
+    /// The text; it depends on which conditions are set, never on their values.
+    pub sql: String,
+    /// The values, in the order of their places.
+    pub values: Vec<Value>,
+}
+
+/// The statement that gives the row numbers of the jobs that fit, in the order asked for.
+#[must_use]
+pub fn render_list(query: &JobQuery, dialect: &dyn Dialect, prefix: &TablePrefix) -> Search {
+    let mut search = Builder::new(dialect);
+    search.conditions_of(query);
+    let column = match query.order.field {
+        OrderField::CreatedAt => "j.created_at",
+        OrderField::UpdatedAt => "j.updated_at",
+        OrderField::ScheduledAt => "coalesce(j.scheduled_at, 0)",
+    };
+    let (direction, beyond) = if query.order.descending { (" DESC", "<") } else { ("", ">") };
+    if let Some(cursor) = query.after {
+        let instant = search.bind(Value::Integer(micros(cursor.instant)));
+        let id = search.bind(Value::Id(cursor.id.into()));
+        search.require(format!("({column}, j.id) {beyond} ({instant}, {id})"));
+    }
+    let conditions = search.where_clause();
+    let limit = search.bind(Value::Integer(saturating(query.effective_limit())));
+    let offset = search.bind(Value::Integer(saturating(query.offset)));
+    let sql = prefix.render(&format!(
+        "SELECT j.seq FROM {{p}}jobrunr_job j{conditions} \
+         ORDER BY {column}{direction}, j.id{direction} LIMIT {limit} OFFSET {offset}"
+    ));
+    Search { sql, values: search.values }
+}
+
+/// The statement that counts the jobs that fit.
+#[must_use]
+pub fn render_count(query: &JobQuery, dialect: &dyn Dialect, prefix: &TablePrefix) -> Search {
+    let mut search = Builder::new(dialect);
+    search.conditions_of(query);
+    let conditions = search.where_clause();
+    let sql = prefix.render(&format!("SELECT count(*) FROM {{p}}jobrunr_job j{conditions}"));
+    Search { sql, values: search.values }
+}
+
+fn saturating(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+struct Builder<'a> {
+    dialect: &'a dyn Dialect,
+    conditions: Vec<String>,
+    values: Vec<Value>,
+}
+
+impl<'a> Builder<'a> {
+    const fn new(dialect: &'a dyn Dialect) -> Self {
+        Self { dialect, conditions: Vec::new(), values: Vec::new() }
+    }
+
+    fn bind(&mut self, value: Value) -> String {
+        self.values.push(value);
+        self.dialect.placeholder(self.values.len())
+    }
+
+    fn require(&mut self, condition: String) {
+        self.conditions.push(condition);
+    }
+
+    fn where_clause(&self) -> String {
+        if self.conditions.is_empty() {
+            return String::new();
+        }
+        format!(" WHERE {}", self.conditions.join(" AND "))
+    }
+
+    fn equals(&mut self, column: &str, value: Value) -> String {
+        let place = self.bind(value);
+        format!("{column} = {place}")
+    }
+
+    fn one_of(&mut self, column: &str, values: Value) -> String {
+        let kind = match values {
+            Value::Texts(_) => ListKind::Texts,
+            Value::Ids(_) => ListKind::Ids,
+            _ => ListKind::Integers,
+        };
+        let place = self.bind(values);
+        self.dialect.is_one_of(column, &place, kind)
+    }
+
+    fn contains(&mut self, text: &str, needle: &str) -> String {
+        let place = self.bind(Value::Text(needle.to_owned()));
+        self.dialect.contains(text, &place)
+    }
+
+    fn conditions_of(&mut self, query: &JobQuery) {
+        self.states(&query.states);
+        self.lane(query);
+        for label in &query.labels {
+            let is_label = self.equals("x.label", Value::Text(label.clone()));
+            self.require(format!("j.seq IN (SELECT x.job FROM {{p}}jobrunr_job_label x WHERE {is_label})"));
+        }
+        if let Some(id) = &query.recurring_job_id {
+            let is_id = self.equals("r.recurring_job_id", Value::Text(id.as_str().to_owned()));
+            self.require(format!("j.seq IN (SELECT r.job FROM {{p}}jobrunr_recurring_run r WHERE {is_id})"));
+        }
+        self.servers(query);
+        if let Some(id) = query.awaited_job_id {
+            let condition = self.equals("j.awaited_job_id", Value::Id(id.into()));
+            self.require(condition);
+        }
+        self.window("j.created_at", query.created);
+        self.window("j.updated_at", query.updated);
+        self.window("j.scheduled_at", query.scheduled);
+        if let Some(needle) = &query.name_contains {
+            let fits = self.contains("d.name", needle);
+            self.require(format!(
+                "EXISTS (SELECT 1 FROM {{p}}jobrunr_job_data d WHERE d.job = j.seq AND {fits})"
+            ));
+        }
+        if let Some(needle) = &query.error_contains {
+            let last_error = "(SELECT h.last_error FROM {p}jobrunr_job_history h WHERE h.job = j.seq \
+                              AND h.last_error IS NOT NULL ORDER BY h.first_entry DESC LIMIT 1)";
+            let condition = self.contains(last_error, needle);
+            self.require(condition);
+        }
+    }
+
+    fn states(&mut self, states: &[StateName]) {
+        let number = |state: &StateName| i64::from(state.index());
+        let condition = match states {
+            [] => return,
+            [state] => self.equals("j.state", Value::Integer(number(state))),
+            states => self.one_of("j.state", Value::Integers(states.iter().map(number).collect())),
+        };
+        self.require(condition);
+    }
+
+    fn lane(&mut self, query: &JobQuery) {
+        let texts = |signatures: &[jobrunr_core::JobSignature]| {
+            Value::Texts(signatures.iter().map(|signature| signature.as_str().to_owned()).collect())
+        };
+        let mut of_lane = Vec::new();
+        if let Some(queue) = &query.queue {
+            of_lane.push(self.equals("l.queue", Value::Text(queue.as_str().to_owned())));
+        }
+        match &query.signatures {
+            SignatureSelection::All => {}
+            SignatureSelection::Only(wanted) => of_lane.push(self.one_of("l.signature", texts(wanted))),
+            SignatureSelection::Except(unwanted) => {
+                let is_unwanted = self.one_of("l.signature", texts(unwanted));
+                of_lane.push(format!("NOT ({is_unwanted})"));
+            }
+        }
+        if !of_lane.is_empty() {
+            let of_lane = of_lane.join(" AND ");
+            self.require(format!("j.lane IN (SELECT l.id FROM {{p}}jobrunr_lane l WHERE {of_lane})"));
+        }
+    }
+
+    fn servers(&mut self, query: &JobQuery) {
+        if let Some(id) = query.server_id {
+            let is_server = self.equals("s.server_id", Value::Id(id.into()));
+            self.require(format!(
+                "j.server IN (SELECT s.id FROM {{p}}jobrunr_server_name s WHERE {is_server})"
+            ));
+        }
+        if let Some(live) = &query.server_not_in {
+            let ids = live.iter().map(|id| Uuid::from(*id)).collect();
+            let is_live = self.one_of("s.server_id", Value::Ids(ids));
+            self.require(format!(
+                "j.server IN (SELECT s.id FROM {{p}}jobrunr_server_name s WHERE NOT ({is_live}))"
+            ));
+        }
+    }
+
+    fn window(&mut self, column: &str, window: TimeWindow) {
+        if let Some(from) = window.from {
+            let place = self.bind(Value::Integer(micros(from)));
+            self.require(format!("{column} >= {place}"));
+        }
+        if let Some(before) = window.before {
+            let place = self.bind(Value::Integer(micros(before)));
+            self.require(format!("{column} < {place}"));
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "search_tests.rs"]
+mod tests;
