@@ -311,8 +311,13 @@ impl Job {
     #[must_use]
     pub fn enqueued_at(&self) -> Option<DateTime<Utc>> {
         let is = |index: usize, state| self.history[index].state.name() == state;
+        let keeps_place = |index: usize| !self.history[index].state.starts_afresh();
         let mut index = self.history.iter().rposition(|entry| entry.state.name() == StateName::Enqueued)?;
-        while index >= 2 && is(index - 1, StateName::Processing) && is(index - 2, StateName::Enqueued) {
+        while index >= 2
+            && keeps_place(index)
+            && is(index - 1, StateName::Processing)
+            && is(index - 2, StateName::Enqueued)
+        {
             index -= 2;
         }
         Some(self.history[index].at)

@@ -1,5 +1,7 @@
 //! The scheduler on the in-memory storage, as its users see it.
 
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,7 +12,7 @@ use futures_util::stream;
 use jobrunr_core::clock::Clock;
 use jobrunr_core::filters::JobFilter;
 use jobrunr_core::memory::MemoryStorage;
-use jobrunr_core::storage::{ClaimRequest, JobQuery, JobSearch, JobStore, StorageExt, StorageProvider};
+use jobrunr_core::storage::{ClaimRequest, JobQuery, JobSearch, JobStore, ServerStore, StorageExt, StorageProvider};
 use jobrunr_core::{
     HistoryEntry, Job, JobBuilder, JobDraft, JobId, JobRequest, JobScheduler, Label, Labels, SchedulerError,
     ServerId, ServerRef, StateName,
@@ -90,7 +92,6 @@ async fn a_delay_is_counted_by_the_clock_of_the_storage_not_by_a_wrong_local_one
 
     let id = scheduler.schedule_in(Duration::from_secs(60), Print { page: 1 }).await.unwrap();
 
-    use jobrunr_core::storage::ServerStore;
     let due = storage.find_job(id).await.unwrap().unwrap().scheduled_at().unwrap();
     let wait = due - storage.storage_time().await.unwrap();
     assert!(wait > TimeDelta::seconds(50) && wait <= TimeDelta::seconds(60), "{wait}");

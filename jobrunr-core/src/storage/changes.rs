@@ -20,7 +20,8 @@ use crate::state::StateName;
 ///
 /// *Held by* scenarios 61–66.
 pub trait ChangeFeed: Send + Sync {
-    /// A stream of the hints from now on. A subscriber that is slow, or gone, holds up nobody.
+    /// A stream of the hints from now on. A subscriber that is slow, or gone, holds up nobody. On a storage that was
+    /// closed the stream ends at once.
     fn subscribe(&self) -> ChangeStream;
 }
 

@@ -16,9 +16,10 @@ pub trait JobStore: Send + Sync {
     ///
     /// *Promises:* durable when it returns, as far as the storage's options say; idempotent by id: a job whose id exists
     /// (or came earlier in the batch) is reported and the stored one left alone, the others are stored; every job is
-    /// stored at the version it carries.
+    /// stored at the version it carries, which is [`Version::FIRST`](crate::Version::FIRST) or later.
     ///
-    /// *Does not promise* that a batch is one transaction: a storage may split a large one.
+    /// *Does not promise* that a batch is one transaction: a storage may split a large one. An id that was purged may be
+    /// inserted again and begins anew, at whatever version it carries.
     ///
     /// *Held by* scenarios 1–5 and 17.
     ///
@@ -31,7 +32,8 @@ pub trait JobStore: Send + Sync {
     /// *Promises:* a job whose stored version is the one it carries is written and its stored version becomes the next
     /// one; any other (also one that is gone, also a second mention of a job in the batch) is named in the report, in
     /// the order given, and nothing of it is written. Entries are only ever added to a history; what was written once is never
-    /// written again. The jobs passed in are not changed: [`StorageExt`](super::StorageExt) does that.
+    /// written again, and metadata is not written either. The jobs passed in are not changed:
+    /// [`StorageExt`](super::StorageExt) does that. The caller vouches for the part of the history that was loaded.
     ///
     /// *Does not promise* that a batch is one transaction: winners may become visible one after the other.
     ///
@@ -75,7 +77,8 @@ pub trait JobStore: Send + Sync {
 
     /// Removes jobs for good, with their history and metadata, whatever their state; returns how many.
     ///
-    /// *Promises:* never more than the selection's limit; the jobs updated first go first.
+    /// *Promises:* never more than the selection's limit; the jobs updated first go first. A large selection may be
+    /// removed in several steps.
     ///
     /// *Held by* scenarios 14 and 15.
     async fn delete_jobs(&self, selection: &JobSelection) -> Result<u64, StorageError>;
@@ -83,7 +86,7 @@ pub trait JobStore: Send + Sync {
     /// Saves metadata of a job, name by name, over what was there; tells whether the job exists.
     ///
     /// *Promises:* neither the version nor `updated_at` of the job changes; names not mentioned keep their values; gone
-    /// with the job.
+    /// with the job. Without entries it only tells whether the job exists.
     async fn save_job_metadata(&self, id: JobId, entries: &JobMetadata) -> Result<bool, StorageError>;
 }
 

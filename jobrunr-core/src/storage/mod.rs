@@ -10,10 +10,14 @@
 //!   does happens whole or not at all (a batch may be split to a database's limits, then each part is).
 //! - **Time is an argument.** No method reads a clock but [`ServerStore::storage_time`],
 //!   [`ServerStore::announce_server`] and [`ServerStore::heartbeat`], which tell the storage's own.
-//! - **Times have microseconds**, no more and no less; everything comes back as it was given.
+//! - **Times have microseconds**, no more and no less; everything comes back as it was given. Callers pass whole
+//!   microseconds ([`to_micros`](crate::clock::to_micros)); what becomes of finer ones is not promised.
 //! - **States are decided elsewhere.** A storage writes the entries it is given; only
 //!   [`JobStore::claim_jobs`] and [`JobStore::enqueue_due_jobs`] move jobs, each along one legal move.
-//! - **Batches of any size are accepted**, the empty one included.
+//! - **Batches of any size are accepted**, the empty one included; what is named twice in a list (a queue, a type, an
+//!   id to delete) counts once.
+//! - **After [`StorageError::Unavailable`] the outcome is not known**: the call may have taken effect, whole or, for a
+//!   batch that was split, in part. Inserting again is safe; after a save, read back before concluding that it lost.
 //! - **Errors** are [`StorageError`]s: what the caller can do about them is their variant.
 //!
 //! Read next: `docs/writing-a-storage-provider.md`, then [`memory`](crate::memory) as the smallest whole example.
@@ -54,7 +58,7 @@ pub trait StorageProvider:
     /// What kind of storage this is, in lower case, for people: `sqlite`, `postgres`, …
     fn name(&self) -> &'static str;
 
-    /// Makes the storage ready for use: every other method may count on it.
+    /// Makes the storage ready for use: every other method may count on it, and may fail in any way before it.
     ///
     /// *Promises:* may be called any number of times and by many processes at once; data of an older schema is kept and
     /// brought up to date by [`SetUp::Migrate`]; a newer schema is never touched.

@@ -34,7 +34,7 @@ pub trait JobSearch: Send + Sync {
     /// *Held by* scenarios 42 and 43.
     async fn job_counts(&self) -> Result<JobCounts, StorageError>;
 
-    /// Lists the distinct types of the jobs in any of these states, sorted.
+    /// Lists the distinct types of the jobs in any of these states, sorted; none if there are no states.
     ///
     /// *Held by* scenario 44.
     async fn list_signatures(&self, states: &[StateName]) -> Result<Vec<JobSignature>, StorageError>;
@@ -80,7 +80,8 @@ pub struct JobQuery {
     pub queue: Option<QueueName>,
     /// Of these types.
     pub signatures: SignatureSelection,
-    /// With this text in the name, as it stands; ASCII letters match in either case, of others that is not promised.
+    /// With this text in the name, as it stands; ASCII letters match in either case, of others that is not promised. The
+    /// empty text is in every name.
     pub name_contains: Option<String>,
     /// Made by this recurring job.
     pub recurring_job_id: Option<RecurringJobId>,
@@ -88,7 +89,7 @@ pub struct JobQuery {
     pub server_id: Option<ServerId>,
     /// Held, or held last, by a server that is none of these; jobs that were never claimed do not fit.
     pub server_not_in: Option<Vec<ServerId>>,
-    /// AWAITING this job.
+    /// AWAITING this job now.
     pub awaited_job_id: Option<JobId>,
     /// Created in this window.
     pub created: TimeWindow,
@@ -96,13 +97,14 @@ pub struct JobQuery {
     pub updated: TimeWindow,
     /// Scheduled (see [`Job::scheduled_at`]) in this window; jobs that never were do not fit if it is bounded.
     pub scheduled: TimeWindow,
-    /// With this text in the message of the last failure; letters as with `name_contains`.
+    /// With this text in the message of the last failure; letters as with `name_contains`. Jobs that never failed do not
+    /// fit, whatever the text.
     pub error_contains: Option<String>,
     /// In what order.
     pub order: JobOrder,
     /// Only what follows this place in that order.
     pub after: Option<JobCursor>,
-    /// How many to pass over.
+    /// How many to pass over, counting from `after` if that is set.
     pub offset: usize,
     /// How many to list at most.
     pub limit: Option<usize>,

@@ -19,7 +19,8 @@ pub trait ServerStore: Send + Sync {
 
     /// Adds a server, whose first and last heartbeat are now, by the storage's clock; returns that time.
     ///
-    /// *Promises:* announcing an id that is there is fine and changes only its announcement.
+    /// *Promises:* announcing an id that is there is fine and changes only its announcement: neither its heartbeats nor its
+    /// load.
     ///
     /// *Held by* scenario 52.
     async fn announce_server(&self, server: &ServerAnnouncement) -> Result<DateTime<Utc>, StorageError>;
