@@ -1,7 +1,11 @@
 //! Making jobs, names and instants, so that a scenario shows only what matters to it.
 
+use std::time::Duration;
+
 use chrono::{DateTime, TimeDelta, Utc};
-use jobrunr_core::storage::{BoxError, ClaimRequest, StorageProvider};
+use jobrunr_core::recurring::{JobTemplate, RecurringJob};
+use jobrunr_core::schedule::Cron;
+use jobrunr_core::storage::{BoxError, ClaimRequest, ServerAnnouncement, StorageProvider};
 use jobrunr_core::{
     Failure, FailureKind, Job, JobDefinition, JobId, JobSettings, JobSignature, JobState, JsonText, Label,
     Labels, QueueName, RecurringJobId, ServerId, ServerRef, StateName,
@@ -187,6 +191,25 @@ fn example_state(state: StateName, now: DateTime<Utc>) -> JobState {
         StateName::Failed => JobState::failed(failure("the printer is on fire")),
         StateName::Deleted => JobState::Deleted { reason: None },
         StateName::Succeeded => unreachable!("the success of a job follows from its history"),
+    }
+}
+
+/// A recurring job that runs every hour, not saved yet, without a next run.
+pub(crate) fn a_recurring_job(id: &str) -> RecurringJob {
+    let template = JobTemplate::from(an_enqueued_job().definition());
+    RecurringJob::new(recurring_id(id), Cron::hourly().into(), template, at(0))
+}
+
+/// What a server of this name, under a new id, says of itself.
+pub(crate) fn an_announcement(name: &str) -> ServerAnnouncement {
+    ServerAnnouncement {
+        id: ServerId::new(),
+        name: name.to_owned(),
+        workers: 32,
+        poll_interval: Duration::from_millis(15_001),
+        server_timeout: Duration::from_micros(60_000_001),
+        queues: vec![queue("high"), queue("default")],
+        signatures: vec![signature("b"), signature("Zoë's \"type\"")],
     }
 }
 

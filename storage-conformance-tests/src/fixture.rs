@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jobrunr_core::storage::{BoxError, ChangeFeed, SetUp, StorageProvider};
 
 use crate::harness::{
-    CallerTransactions, ConnectionFaults, RowFaults, SchemaFaults, StorageHarness, TestDatabase,
+    Ability, CallerTransactions, ConnectionFaults, RowFaults, SchemaFaults, StorageHarness, TestDatabase,
 };
 
 /// How a scenario ends: an error fails it as a panic does.
@@ -18,6 +18,7 @@ pub struct Fixture<'a> {
     database: Arc<dyn TestDatabase>,
     storage: Arc<dyn StorageProvider>,
     more_databases: Mutex<Vec<Arc<dyn TestDatabase>>>,
+    more_storages: Mutex<Vec<Arc<dyn StorageProvider>>>,
 }
 
 impl fmt::Debug for Fixture<'_> {
@@ -34,7 +35,13 @@ impl<'a> Fixture<'a> {
     ) -> Result<Self, BoxError> {
         let storage = database.open(None).await?;
         storage.set_up(SetUp::Migrate).await?;
-        Ok(Self { harness, database, storage, more_databases: Mutex::default() })
+        Ok(Self {
+            harness,
+            database,
+            storage,
+            more_databases: Mutex::default(),
+            more_storages: Mutex::default(),
+        })
     }
 
     /// The storage under test, set up and empty.
@@ -49,18 +56,25 @@ impl<'a> Fixture<'a> {
         Arc::clone(&self.storage)
     }
 
+    /// What the harness declares.
+    #[must_use]
+    pub fn abilities(&self) -> std::borrow::Cow<'static, [Ability]> {
+        self.harness.abilities()
+    }
+
     /// The database of [`storage`](Self::storage).
     #[must_use]
     pub fn database(&self) -> &dyn TestDatabase {
         &*self.database
     }
 
-    /// A second storage on the same database, as another process would open it, set up.
+    /// A second storage on the same database, as another process would open it, set up; closed with the fixture.
     ///
     /// # Errors
     /// Whatever the storage says.
     pub async fn another_storage(&self) -> Result<Arc<dyn StorageProvider>, BoxError> {
         let storage = self.database.open(None).await?;
+        self.more_storages.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&storage));
         storage.set_up(SetUp::Migrate).await?;
         Ok(storage)
     }
@@ -113,11 +127,13 @@ impl<'a> Fixture<'a> {
             .ok_or_else(|| "the harness declares caller transactions, there are none".into())
     }
 
-    /// Closes the storage and removes every database.
+    /// Closes what was opened through the fixture and removes the databases it made.
     pub(crate) async fn dispose(self) {
         self.storage.close().await;
-        let more = std::mem::take(&mut *self.more_databases.lock().unwrap_or_else(PoisonError::into_inner));
-        for database in more {
+        for storage in self.more_storages.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            storage.close().await;
+        }
+        for database in self.more_databases.into_inner().unwrap_or_else(PoisonError::into_inner) {
             database.destroy().await;
         }
     }

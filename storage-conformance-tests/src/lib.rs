@@ -1,15 +1,22 @@
 #![doc = include_str!("../README.md")]
 
 mod builders;
+pub mod changes;
 pub mod claims;
 mod content;
+mod dice;
 mod fixture;
 mod harness;
 pub mod jobs;
+pub mod life;
 mod list;
+pub mod metadata;
 mod prefixed;
+pub mod recurring;
 mod run;
 pub mod scheduled;
+pub mod search;
+pub mod servers;
 
 pub use fixture::{Fixture, ScenarioResult};
 pub use harness::{

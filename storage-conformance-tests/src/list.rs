@@ -94,6 +94,84 @@ macro_rules! with_every_scenario {
             scheduled::jobs_that_left_scheduled_are_not_due_any_more [34] [];
             scheduled::the_due_time_stays_readable_after_release [35] [];
             scheduled::the_latest_due_time_wins [36] [];
+
+            search::each_criterion_finds_what_it_says [37, 38, 41] [];
+            search::every_pair_of_criteria_finds_what_fits_both [37, 41] [];
+            search::many_criteria_at_once_must_all_hold [37] [];
+            search::a_list_follows_a_job_from_state_to_state [37] [];
+            search::equal_instants_are_ordered_by_id [38] [];
+            search::limit_and_offset_cut_a_window_out_of_the_list [39] [];
+            search::a_list_is_bounded_unless_it_is_asked_not_to_be [39] [];
+            search::going_on_from_a_cursor_sees_each_job_once [38, 40] [];
+            search::a_cursor_goes_with_conditions_and_needs_no_job [40] [];
+            search::paging_sees_each_job_once_while_others_are_inserted [40] [];
+            search::a_count_is_the_length_of_the_unbounded_list [41] [];
+            search::an_empty_storage_counts_zero [42] [];
+            search::counts_by_state_equal_a_recount_at_any_time [42] [];
+            search::counts_are_right_after_concurrent_work [42, 43] [];
+            search::all_time_successes_grow_with_each_and_survive_the_purge [43] [];
+            search::job_types_are_listed_once_and_sorted [44] [];
+            search::labels_match_exactly_whatever_is_in_them [45] [];
+            search::all_labels_of_a_job_are_found_and_keep_their_order [45] [];
+            search::orphans_are_found_in_pages [46] [];
+
+            recurring::a_recurring_job_is_saved_replaced_and_deleted [47] [];
+            recurring::recurring_jobs_are_listed_by_id_all_5_000_of_them [48] [];
+            recurring::every_field_of_a_recurring_job_survives [49] [];
+            recurring::every_kind_of_schedule_survives [49] [];
+            recurring::due_recurring_jobs_are_those_not_paused_whose_time_has_come [49] [];
+            recurring::a_stale_recurring_job_is_a_conflict [50] [];
+            recurring::of_masters_that_advance_a_tick_at_once_one_wins [50] [];
+            recurring::ids_of_recurring_jobs_may_be_long_and_hold_all_allowed_characters [51] [];
+
+            servers::an_announced_server_is_listed_as_it_said [52] [];
+            servers::servers_are_listed_oldest_first [52] [];
+            servers::announcing_twice_changes_only_the_announcement [52] [];
+            servers::a_heartbeat_updates_load_and_time_only [53] [];
+            servers::extreme_loads_survive [53] [];
+            servers::the_time_of_the_storage_never_goes_back [53] [];
+            servers::a_heartbeat_of_a_removed_server_says_so_and_revives_nobody [54] [];
+            servers::a_server_is_removed_once [55] [];
+            servers::servers_silent_since_before_the_instant_are_removed [55] [];
+            servers::callers_at_once_report_each_silent_server_once [56] [];
+
+            metadata::metadata_is_saved_listed_and_deleted [57] [];
+            metadata::overwriting_keeps_created_at_and_moves_updated_at [58] [];
+            metadata::a_value_is_replaced_only_by_who_knows_it [59] [];
+            metadata::a_compared_value_keeps_its_times_like_a_saved_one [58, 59] [];
+            metadata::increments_at_once_by_comparison_lose_none [59] [];
+            metadata::of_callers_that_expect_nothing_one_wins [59] [];
+            metadata::large_empty_and_foreign_values_survive [60] [];
+
+            changes::inserting_ready_jobs_gives_a_hint [61] [ChangeFeed];
+            changes::jobs_that_come_back_to_their_queue_give_a_hint [62] [ChangeFeed];
+            changes::deleting_a_running_job_gives_a_hint [63] [ChangeFeed];
+            changes::a_slow_or_dropped_subscriber_holds_up_nobody [64] [ChangeFeed];
+            changes::of_a_thousand_inserts_no_last_hint_is_lost [65] [ChangeFeed];
+            changes::a_feed_comes_back_after_its_connection_was_cut [66] [ChangeFeed, Connections];
+            changes::calls_work_again_after_connections_were_cut [66] [Connections];
+            changes::asking_sees_all_that_hints_tell [61, 62, 63] [];
+
+            life::the_declared_abilities_are_those_there_are [] [];
+            life::setting_up_again_keeps_what_is_there [67] [];
+            life::eight_callers_set_up_an_empty_database_at_once [67] [];
+            life::validating_an_empty_database_says_what_is_missing [68] [Schema];
+            life::a_newer_schema_is_refused_and_left_alone [68] [Schema];
+            life::two_prefixes_in_one_database_see_nothing_of_each_other [69] [Prefixes];
+            life::a_hostile_prefix_is_refused [70] [Prefixes];
+            life::long_prefixes_are_refused_or_kept_apart [69, 70] [Prefixes];
+            life::after_close_every_call_says_closed [71] [];
+            life::calls_that_race_with_close_end [72] [];
+            life::what_was_stored_survives_closing_everything [71] [Durability];
+            life::a_dropped_insert_leaves_jobs_whole_or_absent [73] [];
+            life::a_dropped_save_leaves_the_job_old_or_new [73] [];
+            life::a_dropped_claim_leaves_the_jobs_in_line_or_claimed [73] [];
+            life::a_dropped_release_leaves_the_jobs_scheduled_or_enqueued [73] [];
+            life::a_dropped_deletion_leaves_the_jobs_whole_or_gone [73] [];
+            life::dropped_job_metadata_is_saved_whole_or_not_at_all [73] [];
+            life::other_dropped_calls_leave_what_they_change_old_or_new [73] [];
+            life::jobs_of_a_committed_transaction_all_appear [74] [CallerTransactions];
+            life::jobs_of_a_rolled_back_transaction_never_were [74] [CallerTransactions];
         }
     };
 }

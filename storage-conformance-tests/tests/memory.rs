@@ -17,7 +17,7 @@ impl StorageHarness for Memory {
     }
 
     fn abilities(&self) -> Cow<'static, [Ability]> {
-        Cow::Borrowed(&[Ability::ChangeFeed])
+        Cow::Borrowed(&[Ability::ChangeFeed, Ability::Durability])
     }
 }
 
@@ -26,7 +26,7 @@ struct MemoryDatabase(MemoryStorage);
 #[async_trait]
 impl TestDatabase for MemoryDatabase {
     async fn open(&self, _prefix: Option<&str>) -> Result<Arc<dyn StorageProvider>, StorageError> {
-        Ok(Arc::new(self.0.clone()))
+        Ok(Arc::new(self.0.open_again()))
     }
 
     async fn destroy(&self) {}
