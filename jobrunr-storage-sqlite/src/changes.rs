@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use jobrunr_core::storage::{Change, ChangeFeed, ChangeHub, ChangeStream};
 use jobrunr_core::{JobId, QueueName, StateName};
+use jobrunr_storage_sql::from_micros;
 use uuid::Uuid;
 
 use crate::SqliteStorage;
@@ -63,6 +64,11 @@ impl Watch {
                 view.prepare(&view.statements.latest_change)?.query_row([], |row| row.get(0))?;
         } else {
             self.tell_ready_queues(view, hub)?;
+            let next_due: Option<i64> =
+                view.prepare(&view.statements.next_due)?.query_row([], |row| row.get(0))?;
+            if let Some(next_due) = next_due {
+                hub.send(Change::JobScheduled { scheduled_at: from_micros(next_due)? });
+            }
             self.tell_changes(view, hub, origin)?;
         }
         self.version = Some(version);

@@ -51,11 +51,6 @@ impl Failure {
             }
         }
     }
-
-    /// Whether somebody else holds the lock.
-    pub(crate) fn is_busy(&self) -> bool {
-        matches!(self, Self::Sqlite(error) if is_busy(error))
-    }
 }
 
 const PANICKED: &str = "the storage panicked; nothing of this call was done";

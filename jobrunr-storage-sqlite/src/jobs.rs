@@ -34,6 +34,7 @@ const BATCH: usize = 1_000;
 impl JobStore for SqliteStorage {
     async fn insert_jobs(&self, jobs: &[Job]) -> Result<InsertReport, StorageError> {
         check_payload_sizes(PROVIDER, jobs, self.options().max_payload_bytes)?;
+        self.check_open("insert jobs")?;
         let mut report = InsertReport::default();
         for batch in jobs.chunks(BATCH) {
             let batch: Vec<NewJob> = batch.iter().map(NewJob::of).collect();
@@ -44,6 +45,7 @@ impl JobStore for SqliteStorage {
     }
 
     async fn save_jobs(&self, jobs: &[Job]) -> Result<SaveReport, StorageError> {
+        self.check_open("save jobs")?;
         let mut report = SaveReport::default();
         let mut seen = HashSet::with_capacity(jobs.len());
         for batch in jobs.chunks(BATCH) {
@@ -56,6 +58,7 @@ impl JobStore for SqliteStorage {
     }
 
     async fn claim_jobs(&self, request: &ClaimRequest) -> Result<Vec<Job>, StorageError> {
+        self.check_open("claim jobs")?;
         if request.limit == 0 {
             return Ok(Vec::new());
         }
@@ -85,6 +88,7 @@ impl JobStore for SqliteStorage {
     }
 
     async fn delete_jobs(&self, selection: &JobSelection) -> Result<u64, StorageError> {
+        self.check_open("delete jobs")?;
         let mut deleted = 0;
         match selection {
             JobSelection::Ids(ids) => {

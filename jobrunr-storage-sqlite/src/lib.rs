@@ -148,6 +148,11 @@ impl SqliteStorage {
         &self.shared.statements
     }
 
+    /// A call that turns out to have nothing to do still tells that the storage was closed.
+    pub(crate) fn check_open(&self, operation: &'static str) -> Result<(), StorageError> {
+        if self.shared.writer.is_open() { Ok(()) } else { Err(writer::closed(operation)) }
+    }
+
     /// Has something done by the writer; it may be done more than once, but only once for good.
     pub(crate) async fn write<T, F>(&self, operation: &'static str, work: F) -> Result<T, StorageError>
     where

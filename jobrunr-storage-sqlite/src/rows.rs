@@ -12,9 +12,7 @@ use crate::session::View;
 /// A row read by one of the `load…job` statements, still without its archive and metadata.
 pub(crate) struct ReadRow {
     pub(crate) seq: i64,
-    pub(crate) lane: i64,
     pub(crate) has_metadata: bool,
-    pub(crate) server: Option<i64>,
     pub(crate) id: JobId,
     pub(crate) version: Version,
     pub(crate) priority: i32,
@@ -30,9 +28,7 @@ pub(crate) fn read_row(row: &Row<'_>) -> Result<ReadRow, Unreadable> {
     let archived_entries = usize::try_from(integer(row, 9)?);
     Ok(ReadRow {
         seq: integer(row, 0)?,
-        lane: integer(row, 4)?,
         has_metadata: integer(row, 10)? != 0,
-        server: optional_integer(row, 11)?,
         id: id(row, 1)?.ok_or_else(|| Unreadable::because("the id is missing"))?.into(),
         version: Version::new(number(integer(row, 3)?, "the version is negative")?),
         priority: priority.ok_or_else(|| Unreadable::because("the priority is out of range"))?,

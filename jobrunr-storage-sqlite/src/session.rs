@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use jobrunr_core::storage::{Change, ChangeHub};
 use jobrunr_core::{JobId, QueueName, ServerRef, StateName};
-use jobrunr_storage_sql::Lane;
+use jobrunr_storage_sql::{Lane, from_micros};
 use rusqlite::{CachedStatement, Connection, params};
 
 use crate::error::Outcome;
@@ -59,6 +59,8 @@ struct Lanes {
 #[derive(Debug, Default)]
 struct Hints {
     ready: BTreeSet<QueueName>,
+    /// When the first of the jobs that became SCHEDULED is due.
+    scheduled_at: Option<i64>,
     changes: Vec<Change>,
 }
 
@@ -83,9 +85,12 @@ impl Memory {
     ///
     /// Race: whether anybody listens is asked only now. Who subscribes later looks at a content that has the change already.
     pub(crate) fn committed(&mut self, hub: &ChangeHub) {
-        let Hints { ready, changes } = std::mem::take(&mut self.hints);
+        let Hints { ready, scheduled_at, changes } = std::mem::take(&mut self.hints);
         if hub.has_subscribers() {
             ready.into_iter().for_each(|queue| hub.send(Change::JobsReady { queue }));
+            if let Some(scheduled_at) = scheduled_at.and_then(|at| from_micros(at).ok()) {
+                hub.send(Change::JobScheduled { scheduled_at });
+            }
             changes.into_iter().for_each(|change| hub.send(change));
         }
     }
@@ -187,6 +192,12 @@ impl Session<'_> {
         if !ready.contains(queue) {
             ready.insert(queue.clone());
         }
+    }
+
+    /// Notes that a job waits for this instant, if for any.
+    pub(crate) fn note_scheduled(&mut self, scheduled_at: Option<i64>) {
+        let earliest = &mut self.memory.hints.scheduled_at;
+        *earliest = earliest.iter().copied().chain(scheduled_at).min();
     }
 
     /// Notes what every process should hear of, which is rare.

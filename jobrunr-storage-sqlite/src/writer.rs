@@ -133,9 +133,16 @@ impl Writer {
         Ok(Self { sender: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)), ended, statistics })
     }
 
-    fn send(&self, message: Message) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
+        self.sender.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// Sends a message; one that cannot be sent any more is dropped, and its reply with it.
+    fn send(&self, message: Message) {
         let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
-        sender.as_ref().is_some_and(|sender| sender.send(message).is_ok())
+        if let Some(sender) = &*sender {
+            let _ = sender.send(message);
+        }
     }
 
     /// Has a piece of work done and committed. If the future is dropped, it is done all the same, or not at all.
@@ -146,7 +153,6 @@ impl Writer {
     {
         let (reply, answer) = oneshot::channel();
         self.send(Message::Work(Box::new(Call { operation, work, value: None, reply })));
-        // A message that could not be sent is dropped, and its reply with it.
         answer.await.unwrap_or_else(|_| Err(closed(operation)))
     }
 

@@ -108,8 +108,10 @@ impl Session<'_> {
             self.insert_rest(seq, job)?;
             self.count(lane, None, Some(*state));
             self.count_successes(lane, job.successes);
-            if *state == StateName::Enqueued {
-                self.note_ready(&job.lane.queue);
+            match state {
+                StateName::Enqueued => self.note_ready(&job.lane.queue),
+                StateName::Scheduled => self.note_scheduled(*scheduled_at),
+                _ => {}
             }
         }
         Ok(already_present)

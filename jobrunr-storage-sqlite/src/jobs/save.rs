@@ -226,8 +226,10 @@ impl Session<'_> {
         let to = job.new_entries.last().map_or(from, |entry| entry.state.name());
         self.count(lane, Some(from), Some(to));
         self.count_successes(lane, successes(&job.new_entries));
-        if to == StateName::Enqueued {
-            self.note_ready(&job.lane.queue);
+        match to {
+            StateName::Enqueued => self.note_ready(&job.lane.queue),
+            StateName::Scheduled => self.note_scheduled(job.change.columns.scheduled_at),
+            _ => {}
         }
         let was_running = matches!(from, StateName::Processing | StateName::Processed);
         if was_running && to == StateName::Deleted {

@@ -1,0 +1,147 @@
+//! Fresh databases in folders of their own, and ways to spoil them.
+
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jobrunr_core::storage::{BoxError, StorageError, StorageProvider};
+use jobrunr_core::{Job, JobId};
+use jobrunr_storage_sqlite::{SqliteOptions, SqliteStorage};
+use rusqlite::{Connection, TransactionBehavior, params};
+use storage_conformance_tests::{
+    Ability, CallerTransactions, NoDatabase, RowFaults, SchemaFaults, StorageHarness, TestDatabase,
+    TransactionEnd,
+};
+
+/// A folder that is removed with everything in it when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Folder(PathBuf);
+
+impl Folder {
+    pub(crate) fn new() -> std::io::Result<Self> {
+        let path = std::env::temp_dir().join(format!("jobrunr-sqlite-{}", uuid::Uuid::now_v7()));
+        std::fs::create_dir(&path)?;
+        Ok(Self(path))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The database in this folder.
+    pub(crate) fn database(&self) -> PathBuf {
+        self.0.join("jobs.db")
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What is left behind lies in the folder for temporary files.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+pub(crate) struct Sqlite;
+
+#[async_trait]
+impl StorageHarness for Sqlite {
+    async fn create(&self) -> Result<Box<dyn TestDatabase>, NoDatabase> {
+        Ok(Box::new(SqliteFile(Folder::new().map_err(NoDatabase::because)?)))
+    }
+
+    fn abilities(&self) -> Cow<'static, [Ability]> {
+        Cow::Borrowed(&[
+            Ability::ChangeFeed,
+            Ability::Prefixes,
+            Ability::Durability,
+            Ability::Schema,
+            Ability::UnreadableRows,
+            Ability::CallerTransactions,
+        ])
+    }
+}
+
+struct SqliteFile(Folder);
+
+impl SqliteFile {
+    fn connect(&self) -> Result<Connection, rusqlite::Error> {
+        let connection = Connection::open(self.0.database())?;
+        connection.busy_timeout(Duration::from_secs(10))?;
+        Ok(connection)
+    }
+}
+
+#[async_trait]
+impl TestDatabase for SqliteFile {
+    async fn open(&self, prefix: Option<&str>) -> Result<Arc<dyn StorageProvider>, StorageError> {
+        let options = SqliteOptions::file(self.0.database()).table_prefix(prefix.unwrap_or_default());
+        Ok(Arc::new(SqliteStorage::open(options).await?))
+    }
+
+    fn row_faults(&self) -> Option<&dyn RowFaults> {
+        Some(self)
+    }
+
+    fn schema_faults(&self) -> Option<&dyn SchemaFaults> {
+        Some(self)
+    }
+
+    fn caller_transactions(&self) -> Option<&dyn CallerTransactions> {
+        Some(self)
+    }
+
+    async fn destroy(&self) {
+        // The folder goes with this value.
+    }
+}
+
+#[async_trait]
+impl RowFaults for SqliteFile {
+    async fn corrupt_job(&self, prefix: Option<&str>, id: JobId) -> Result<(), BoxError> {
+        let prefix = prefix.unwrap_or_default();
+        let sql = format!(
+            "UPDATE {prefix}jobrunr_job_data SET settings = '{{\"retries\": ' \
+             WHERE job = (SELECT seq FROM {prefix}jobrunr_job WHERE id = ?1)"
+        );
+        let changed = self.connect()?.execute(&sql, params![id.as_bytes()])?;
+        if changed == 1 { Ok(()) } else { Err(format!("there is no job {id}").into()) }
+    }
+}
+
+#[async_trait]
+impl SchemaFaults for SqliteFile {
+    async fn make_schema_newer(&self, prefix: Option<&str>) -> Result<(), BoxError> {
+        let prefix = prefix.unwrap_or_default();
+        let sql = format!(
+            "INSERT INTO {prefix}jobrunr_migration (number, name, checksum, applied_at) VALUES (999, 'later', '', 0)"
+        );
+        self.connect()?.execute(&sql, [])?;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl CallerTransactions for SqliteFile {
+    async fn insert_in_transaction(
+        &self,
+        prefix: Option<&str>,
+        jobs: &[Job],
+        end: TransactionEnd,
+    ) -> Result<(), BoxError> {
+        let options = SqliteOptions::file(self.0.database()).table_prefix(prefix.unwrap_or_default());
+        let storage = SqliteStorage::open(options).await?;
+        {
+            let mut connection = self.connect()?;
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            storage.insert_in(&transaction, jobs)?;
+            match end {
+                TransactionEnd::Commit => transaction.commit()?,
+                TransactionEnd::Rollback => transaction.rollback()?,
+            }
+        }
+        storage.close().await;
+        Ok(())
+    }
+}
