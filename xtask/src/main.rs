@@ -22,7 +22,9 @@ Development tasks of JobRunr for Rust.
   cargo xtask test [--fast] [STEP…]   run the gate, or its fast steps, or the steps named
   cargo xtask bench DATABASE …        run the benchmark in release; see `cargo xtask bench --help`
   cargo xtask --help                  show this
+";
 
+const VARIABLES: &str = "\
 JOBRUNR_TEST_REQUIRE_ALL=1 makes a test fail whose database is not there, instead of skipping it.
 ";
 
@@ -84,7 +86,10 @@ fn test(arguments: &[OsString]) -> Result<bool> {
 }
 
 fn print_help() {
-    println!("{USAGE}\n{}\nThe steps of `test` (those with a * are the fast ones):\n", databases::USAGE);
+    println!(
+        "{USAGE}{}\n{VARIABLES}\nThe steps of `test` (those with a * are the fast ones):\n",
+        databases::USAGE
+    );
     for step in steps::ALL {
         let mark = if step.is_fast { '*' } else { ' ' };
         println!("  {mark} {:<10} {}", step.name, step.what);

@@ -82,8 +82,8 @@ impl Found {
 /// The password that `compose.yaml` sets.
 const CONTAINER_PASSWORD: &str = "jobrunr";
 
-pub(crate) const USAGE: &str = "\
-  cargo xtask databases up [NAME…]    make the databases that tests need, or those named, available
+pub(crate) const USAGE: &str =
+    "  cargo xtask databases up [NAME…]    make the databases that tests need, or those named, available
   cargo xtask databases down          stop what `up` started; data goes with it
   cargo xtask databases status        tell which are available, and from where
   cargo xtask databases env           print their URLs as shell exports: eval \"$(cargo xtask databases env)\"
