@@ -17,4 +17,4 @@ pub use jobrunr_server as server;
 #[cfg(feature = "sqlite")]
 pub use jobrunr_storage_sqlite as sqlite;
 
-pub use {chrono, serde, serde_json};
+pub use {async_trait::async_trait, chrono, serde, serde_json};

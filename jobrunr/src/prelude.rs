@@ -3,6 +3,7 @@
 pub use std::sync::Arc;
 pub use std::time::Duration;
 
+pub use async_trait::async_trait;
 pub use chrono::{DateTime, TimeDelta, Utc};
 pub use serde::{Deserialize, Serialize};
 
@@ -15,8 +16,8 @@ pub use jobrunr_core::storage::{
     StorageProvider,
 };
 pub use jobrunr_core::{
-    Inject, Job, JobBuilder, JobContext, JobError, JobFunction, JobHandler, JobId, JobRequest, JobResult,
-    JobScheduler, QueueName, SchedulerError,
+    HistoryEntry, Inject, Job, JobBuilder, JobContext, JobError, JobFunction, JobHandler, JobId, JobRequest,
+    JobResult, JobScheduler, JobState, QueueName, SchedulerError,
 };
 
 #[cfg(feature = "macros")]
