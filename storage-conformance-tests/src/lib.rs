@@ -3,6 +3,7 @@
 mod builders;
 pub mod changes;
 pub mod claims;
+pub mod concurrency;
 mod content;
 mod dice;
 mod fixture;
@@ -11,6 +12,7 @@ pub mod jobs;
 pub mod life;
 mod list;
 pub mod metadata;
+pub mod model;
 mod prefixed;
 pub mod recurring;
 mod run;
