@@ -20,13 +20,17 @@ use syn::{DeriveInput, Item, parse_macro_input};
 /// It must also be `Serialize` and `Deserialize`. What jobs of the type are like is said in `#[job(…)]`, whose keys are
 /// described in the [crate's documentation](crate); without any, the job type is the name in kebab case.
 ///
-/// ```ignore
+/// ```
+/// use jobrunr::prelude::*;
+///
 /// #[derive(Serialize, Deserialize, JobRequest)]
 /// #[job(type = "send-welcome-email", name = "Send to {email}", retries = 3, labels = ["mail", "tenant:{tenant}"])]
 /// struct SendWelcomeEmail {
 ///     email: String,
 ///     tenant: String,
 /// }
+///
+/// assert_eq!(SendWelcomeEmail::JOB_TYPE, "send-welcome-email");
 /// ```
 #[proc_macro_derive(JobRequest, attributes(job))]
 pub fn derive_job_request(input: TokenStream) -> TokenStream {
@@ -39,9 +43,19 @@ pub fn derive_job_request(input: TokenStream) -> TokenStream {
 /// its name: `.job(resize)`. The keys are described in the [crate's documentation](crate); without any, the job type is
 /// the function's name.
 ///
-/// ```ignore
+/// ```
+/// use jobrunr::prelude::*;
+///
 /// #[job(name = "Resize {path}", retries = 5)]
-/// async fn resize(path: String, width: u32, context: JobContext, images: Inject<ImageStore>) -> JobResult { … }
+/// async fn resize(path: String, width: u32) -> JobResult<String> {
+///     Ok(format!("{path} at {width}"))
+/// }
+///
+/// let request = resize::job("cat.png", 200);
+/// assert_eq!(request.options().name.unwrap(), "Resize cat.png");
+/// # async fn call() {
+/// assert_eq!(resize("cat.png".to_owned(), 200).await.unwrap(), "cat.png at 200");
+/// # }
 /// ```
 #[proc_macro_attribute]
 pub fn job(attribute: TokenStream, item: TokenStream) -> TokenStream {

@@ -143,3 +143,55 @@ fn last_segment(ty: &Type) -> Option<&PathSegment> {
 fn is_context(segment: &PathSegment) -> bool {
     segment.ident == "JobContext"
 }
+
+#[cfg(test)]
+mod tests {
+    use syn::parse_quote;
+
+    use super::*;
+
+    fn roles(mut signature: Signature) -> (String, Errors) {
+        let mut errors = Errors::default();
+        let parameters = read(&mut signature, &mut errors);
+        let letter = |parameter: &Parameter| match parameter.role {
+            Role::Argument { .. } => 'a',
+            Role::Context { by_reference: false } => 'c',
+            Role::Context { by_reference: true } => 'r',
+            Role::Injected(_) => 'i',
+        };
+        (parameters.iter().map(letter).collect(), errors)
+    }
+
+    #[test]
+    fn the_types_say_what_a_parameter_is_for() {
+        for (signature, expected) in [
+            (parse_quote!(fn f(a: String, b: JobContext, c: Inject<u8>)), "aci"),
+            (parse_quote!(fn f(a: jobrunr::Inject<dyn Store>, b: &jobrunr::JobContext)), "ir"),
+            (parse_quote!(async fn f(mut a: Vec<JobContext>, b: (u8, u8), c: [u8; 4])), "aaa"),
+            (parse_quote!(fn f()), ""),
+        ] {
+            let (found, errors) = roles(signature);
+            assert_eq!(found, expected);
+            assert!(errors.is_empty());
+        }
+    }
+
+    #[test]
+    fn an_injection_of_nothing_is_refused() {
+        let (_, errors) = roles(parse_quote!(fn f(a: Inject)));
+
+        assert!(errors.into_tokens().to_string().contains("write what is to be injected"));
+    }
+
+    #[test]
+    fn an_attribute_for_the_request_leaves_the_function() {
+        let mut signature = parse_quote!(fn f(#[serde(default)] #[allow(unused)] a: u8));
+
+        let parameters = read(&mut signature, &mut Errors::default());
+
+        let Role::Argument { field_attributes, .. } = &parameters[0].role else { panic!("no argument") };
+        assert!(field_attributes[0].path().is_ident("serde"));
+        let FnArg::Typed(left) = &signature.inputs[0] else { panic!("no parameter") };
+        assert!(left.attrs.len() == 1 && left.attrs[0].path().is_ident("allow"));
+    }
+}

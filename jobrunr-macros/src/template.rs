@@ -63,7 +63,7 @@ impl Template {
     pub(crate) fn render(&self, fields: &[Field]) -> TokenStream {
         if self.is_constant() {
             let text = self.constant_text();
-            return quote!(::std::string::String::from(#text));
+            return quote!(<::std::string::String as ::core::convert::From<&str>>::from(#text));
         }
         let mut format = String::new();
         let mut values = Vec::new();

@@ -46,7 +46,9 @@ async fn a_database_of_a_feature_to_come_is_named_with_its_feature() {
 
 #[tokio::test]
 async fn what_names_no_database_is_answered_with_what_does() {
-    for url in ["", "hunter2", "app:hunter2@db.internal", "postgress://app:hunter2@db.internal", "C:\\jobs.db"] {
+    for url in
+        ["", "hunter2", "app:hunter2@db.internal", "postgress://app:hunter2@db.internal", "C:\\jobs.db"]
+    {
         let (error, said) = everything_said_about(url).await;
 
         assert!(matches!(error, ConnectError::UnknownScheme), "{said}");

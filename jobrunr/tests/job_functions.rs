@@ -257,3 +257,28 @@ async fn a_job_is_as_visible_as_its_function() {
 
     assert_eq!(library::shared(word).await.unwrap(), "hi");
 }
+
+// Generated code must not lean on names that happen to be in scope.
+#[no_implicit_prelude]
+mod bare {
+    #[::jobrunr::job(name = "Hold {word}", labels = ["bare"], timeout = "1s", aliases = ["hold"])]
+    pub(super) async fn keep(
+        word: ::std::string::String,
+        context: ::jobrunr::JobContext,
+        store: ::jobrunr::Inject<super::ImageStore>,
+    ) -> ::jobrunr::JobResult<::std::string::String> {
+        let _ = (context, store);
+        ::std::result::Result::Ok(word)
+    }
+
+    #[derive(::jobrunr::serde::Serialize, ::jobrunr::serde::Deserialize, ::jobrunr::JobRequest)]
+    #[serde(crate = "::jobrunr::serde")]
+    #[job(name = "Keep {0}", queue = "bare", priority = 1)]
+    pub(super) struct Keep(pub(super) u8);
+}
+
+#[test]
+fn the_generated_code_needs_nothing_in_scope() {
+    assert_eq!(bare::keep::job("it").options().name.unwrap(), "Hold it");
+    assert_eq!(bare::Keep(7).options().name.unwrap(), "Keep 7");
+}
