@@ -1,1 +1,31 @@
-//! Placeholder.
+#![doc = include_str!("../README.md")]
+
+mod back_off;
+mod builder;
+mod cancellation;
+mod claimer;
+mod completer;
+mod desk;
+mod election;
+mod engine;
+mod error;
+mod health;
+mod heartbeat;
+mod hints;
+mod holdings;
+mod housekeeping;
+mod load;
+mod membership;
+mod options;
+mod outcome;
+mod registry;
+mod retention;
+mod run;
+mod server;
+mod shutdown;
+
+pub use builder::BackgroundJobServerBuilder;
+pub use error::ServerError;
+pub use health::Health;
+pub use retention::{Keep, Retention, TypeRetention};
+pub use server::BackgroundJobServer;

@@ -1,0 +1,182 @@
+//! The handlers of a server, found by job type.
+
+use std::any::type_name;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use jobrunr_core::handler::{Dependency, Provided};
+use jobrunr_core::{
+    Failure, FailureKind, JobContext, JobError, JobFunction, JobHandler, JobRequest, JobSignature, JsonText,
+};
+use serde_json::error::Category;
+
+use crate::error::ServerError;
+
+/// Longest result of a run that is kept, in bytes.
+pub(crate) const MAX_RESULT_BYTES: usize = 1024 * 1024;
+
+/// A handler whose types are out of sight.
+pub(crate) trait ErasedHandler: Send + Sync {
+    /// Decodes the payload, runs the handler and encodes what it gives.
+    fn run<'a>(&'a self, context: &'a JobContext) -> BoxFuture<'a, Result<Option<JsonText>, RunError>>;
+}
+
+/// Why a run that did not panic gave no result.
+#[derive(Debug)]
+pub(crate) enum RunError {
+    /// The handler returned an error.
+    Handler(JobError),
+    /// The handler was not reached, or what it returned cannot be kept.
+    Unfit(Failure),
+}
+
+/// A handler as the builder was given it, before anything is checked.
+pub(crate) struct Registration {
+    job_types: Vec<&'static str>,
+    dependencies: Vec<Dependency>,
+    build: Box<dyn FnOnce(&Arc<Provided>) -> Arc<dyn ErasedHandler> + Send>,
+}
+
+impl Registration {
+    /// Of a value that handles `R`.
+    pub(crate) fn of_handler<R: JobRequest, H: JobHandler<R>>(handler: H) -> Self {
+        let handler = HandlerOf { handler, request: PhantomData::<fn(R)> };
+        Self { job_types: job_types::<R>(), dependencies: Vec::new(), build: Box::new(|_| Arc::new(handler)) }
+    }
+
+    /// Of a function.
+    pub(crate) fn of_function<F: JobFunction>(function: F) -> Self {
+        Self {
+            job_types: job_types::<F::Request>(),
+            dependencies: function.dependencies(),
+            build: Box::new(|provided| Arc::new(FunctionOf { function, provided: Arc::clone(provided) })),
+        }
+    }
+}
+
+fn job_types<R: JobRequest>() -> Vec<&'static str> {
+    let mut names = vec![R::JOB_TYPE];
+    names.extend(R::ALIASES);
+    names
+}
+
+/// The handlers of a server, found by job type.
+#[derive(Default)]
+pub(crate) struct Registry(HashMap<JobSignature, Arc<dyn ErasedHandler>>);
+
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.0.keys()).finish()
+    }
+}
+
+impl Registry {
+    /// Checks the registrations and takes them over.
+    pub(crate) fn new(
+        registrations: Vec<Registration>,
+        provided: &Arc<Provided>,
+    ) -> Result<Self, ServerError> {
+        let mut registry = Self::default();
+        for registration in registrations {
+            registry.add(registration, provided)?;
+        }
+        if registry.0.is_empty() { Err(ServerError::NoHandlers) } else { Ok(registry) }
+    }
+
+    fn add(&mut self, registration: Registration, provided: &Arc<Provided>) -> Result<(), ServerError> {
+        let Registration { job_types, dependencies, build } = registration;
+        let job_type = || job_types.first().copied().unwrap_or_default().to_owned();
+        if let Some(missing) = dependencies.iter().find(|dependency| !dependency.is_in(provided)) {
+            return Err(ServerError::MissingDependency {
+                job_type: job_type(),
+                type_name: missing.type_name,
+            });
+        }
+        let handler = build(provided);
+        for name in &job_types {
+            let signature = JobSignature::new(name)
+                .map_err(|source| ServerError::InvalidName { option: "handle", source })?;
+            match self.0.entry(signature) {
+                Entry::Vacant(place) => drop(place.insert(Arc::clone(&handler))),
+                Entry::Occupied(_) => {
+                    return Err(ServerError::DuplicateHandler { job_type: (*name).to_owned() });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The handler of this type.
+    pub(crate) fn find(&self, signature: &JobSignature) -> Option<&dyn ErasedHandler> {
+        self.0.get(signature).map(AsRef::as_ref)
+    }
+
+    /// All types there are handlers for, sorted.
+    pub(crate) fn signatures(&self) -> Vec<JobSignature> {
+        let mut signatures: Vec<_> = self.0.keys().cloned().collect();
+        signatures.sort();
+        signatures
+    }
+}
+
+struct HandlerOf<R, H> {
+    handler: H,
+    request: PhantomData<fn(R)>,
+}
+
+impl<R: JobRequest, H: JobHandler<R>> ErasedHandler for HandlerOf<R, H> {
+    fn run<'a>(&'a self, context: &'a JobContext) -> BoxFuture<'a, Result<Option<JsonText>, RunError>> {
+        Box::pin(async move {
+            let request = decode::<R>(context.job().payload())?;
+            let output = self.handler.run(request, context).await.map_err(RunError::Handler)?;
+            encode(&output)
+        })
+    }
+}
+
+struct FunctionOf<F> {
+    function: F,
+    provided: Arc<Provided>,
+}
+
+impl<F: JobFunction> ErasedHandler for FunctionOf<F> {
+    fn run<'a>(&'a self, context: &'a JobContext) -> BoxFuture<'a, Result<Option<JsonText>, RunError>> {
+        Box::pin(async move {
+            let request = decode::<F::Request>(context.job().payload())?;
+            let run = self.function.run(request, context.clone(), Arc::clone(&self.provided));
+            encode(&run.await.map_err(RunError::Handler)?)
+        })
+    }
+}
+
+fn decode<R: JobRequest>(payload: &JsonText) -> Result<R, RunError> {
+    payload.decode().map_err(|error: serde_json::Error| {
+        let what = match error.classify() {
+            Category::Data => "does not fit the job type any more",
+            Category::Syntax | Category::Eof | Category::Io => "is not JSON",
+        };
+        let message =
+            format!("the payload {what}, it was kept: mend {} and requeue the job", type_name::<R>());
+        let failure = Failure::new(FailureKind::Undecodable, message).with_causes([error.to_string()]);
+        RunError::Unfit(failure.do_not_retry())
+    })
+}
+
+/// The result as JSON, or nothing for `()` and whatever else is written as `null`.
+fn encode<T: serde::Serialize>(output: &T) -> Result<Option<JsonText>, RunError> {
+    let unfit = |message: String| RunError::Unfit(Failure::new(FailureKind::Error, message).do_not_retry());
+    let result = JsonText::of(output).map_err(|error| {
+        unfit(format!("the handler has run, but its result cannot be written as JSON: {error}"))
+    })?;
+    if result.len() > MAX_RESULT_BYTES {
+        return Err(unfit(format!(
+            "the handler has run, but its result has {} bytes and at most {MAX_RESULT_BYTES} are kept: return a \
+             reference to what is stored elsewhere",
+            result.len()
+        )));
+    }
+    Ok(Some(result).filter(|result| result.as_str() != "null"))
+}

@@ -1,0 +1,147 @@
+//! What the tests share: a cluster with a storage and a moved clock, one job type, and handlers that are closures.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::StreamExt;
+use jobrunr_core::clock::{Clock, TokioClock};
+use jobrunr_core::storage::{JobSearch, JobStore, StorageProvider};
+use jobrunr_core::{
+    Job, JobBuilder, JobContext, JobHandler, JobId, JobRequest, JobResult, JobScheduler, MemoryStorage,
+    MemoryStorageOptions, StateName,
+};
+use jobrunr_server::{BackgroundJobServer, BackgroundJobServerBuilder};
+use serde::{Deserialize, Serialize};
+
+/// Longer than anything takes, in the time of the moved clock.
+const LIMIT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// The job of the tests; what it does is up to the handler of the test.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Work {
+    pub(crate) number: u32,
+}
+
+impl JobRequest for Work {
+    const JOB_TYPE: &'static str = "work";
+    const ALIASES: &'static [&'static str] = &["labour"];
+}
+
+/// The job number `number`.
+pub(crate) fn work(number: u32) -> Work {
+    Work { number }
+}
+
+/// A handler that is a closure.
+pub(crate) struct Doing<F>(pub(crate) F);
+
+impl<R, T, F, Run> JobHandler<R> for Doing<F>
+where
+    R: JobRequest,
+    T: Serialize + Send,
+    F: Fn(R, JobContext) -> Run + Send + Sync + 'static,
+    Run: Future<Output = JobResult<T>> + Send,
+{
+    type Output = T;
+
+    async fn run(&self, request: R, context: &JobContext) -> JobResult<T> {
+        self.0(request, context.clone()).await
+    }
+}
+
+/// A storage that servers and schedulers share, and its clock.
+pub(crate) struct World {
+    pub(crate) memory: MemoryStorage,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) scheduler: JobScheduler,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let start = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(start));
+        let memory = MemoryStorage::with_options(MemoryStorageOptions::default().clock(Arc::clone(&clock)));
+        let scheduler = JobScheduler::with_local_clock(Arc::new(memory.clone()), Arc::clone(&clock));
+        Self { memory, clock, scheduler }
+    }
+
+    /// A server over the storage of this world, or over a wrapper around it.
+    pub(crate) fn server_over(&self, storage: Arc<dyn StorageProvider>) -> BackgroundJobServerBuilder {
+        BackgroundJobServer::builder(storage).clock(Arc::clone(&self.clock)).workers(4).name("one")
+    }
+
+    pub(crate) fn server(&self) -> BackgroundJobServerBuilder {
+        self.server_over(Arc::new(self.memory.clone()))
+    }
+
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+
+    pub(crate) async fn enqueue(&self, number: u32) -> JobId {
+        self.scheduler.enqueue(work(number)).await.unwrap()
+    }
+
+    pub(crate) async fn create(&self, builder: JobBuilder<Work>) -> JobId {
+        self.scheduler.create(builder).await.unwrap()
+    }
+
+    pub(crate) async fn job(&self, id: JobId) -> Job {
+        self.memory.find_job(id).await.unwrap().expect("the job was not purged")
+    }
+
+    pub(crate) async fn count(&self, state: StateName) -> u64 {
+        self.memory.job_counts().await.unwrap().in_state(state)
+    }
+
+    /// Waits until the job is as `fits` says. Every change of a job but its claim is noticed.
+    pub(crate) async fn job_when(&self, id: JobId, fits: impl Fn(&Job) -> bool) -> Job {
+        let mut changes = self.memory.changes().unwrap().subscribe();
+        let fitting = async {
+            loop {
+                let job = self.job(id).await;
+                if fits(&job) {
+                    return job;
+                }
+                changes.next().await.expect("the storage is open");
+            }
+        };
+        match tokio::time::timeout(LIMIT, fitting).await {
+            Ok(job) => job,
+            Err(_) => panic!("the job never came to that, it is {:?}", self.job(id).await),
+        }
+    }
+
+    /// Waits until the job is in this state.
+    pub(crate) async fn job_in(&self, id: JobId, state: StateName) -> Job {
+        self.job_when(id, |job| job.state_name() == state).await
+    }
+
+    /// Waits until so many jobs are in this state.
+    pub(crate) async fn until_count(&self, state: StateName, count: u64) {
+        let mut changes = self.memory.changes().unwrap().subscribe();
+        let reached = async {
+            while self.count(state).await != count {
+                changes.next().await.expect("the storage is open");
+            }
+        };
+        if tokio::time::timeout(LIMIT, reached).await.is_err() {
+            panic!("{} jobs are {state}, not {count}", self.count(state).await);
+        }
+    }
+}
+
+/// The states a job was in.
+pub(crate) fn states(job: &Job) -> Vec<&'static str> {
+    job.history().iter().map(|entry| entry.state.name().as_str()).collect()
+}
+
+pub(crate) fn seconds(seconds: i64) -> TimeDelta {
+    TimeDelta::seconds(seconds)
+}
+
+/// Lets `duration` pass; whatever is due within it is done.
+pub(crate) async fn pass(duration: Duration) {
+    tokio::time::sleep(duration).await;
+}
