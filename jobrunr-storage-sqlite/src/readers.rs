@@ -72,11 +72,15 @@ impl Readers {
             // Whoever asked may have gone away.
             let _ = reply.send(end.map_err(|failure| failure.into_error(operation)));
         });
+        self.send(task);
+        answer.await.unwrap_or_else(|_| Err(closed(operation)))
+    }
+
+    /// Sends a task; one that cannot be sent any more is dropped, and its reply with it.
+    fn send(&self, task: Task) {
         if let Some(sender) = &*self.sender.lock().unwrap_or_else(PoisonError::into_inner) {
-            // A task that cannot be sent is dropped, and its reply with it.
             let _ = sender.send(task);
         }
-        answer.await.unwrap_or_else(|_| Err(closed(operation)))
     }
 
     /// Lets the threads finish what was asked for before, and waits for their end.

@@ -117,6 +117,10 @@ impl Dialect for Sqlite {
         format!("?{number}")
     }
 
+    fn job_key(&self) -> &'static str {
+        "seq"
+    }
+
     /// Differs because LIKE has special characters; `lower` knows ASCII letters only, which is what is promised.
     fn contains(&self, text: &str, placeholder: &str) -> String {
         format!("instr(lower({text}), lower({placeholder})) > 0")

@@ -376,6 +376,14 @@ impl WriterThread {
     }
 
     fn set_up(&mut self, set_up: SetUp) -> Outcome<()> {
+        // Outside of transactions, and before the log is in use, even reading may have to wait for a lock.
+        self.connection.busy_timeout(self.options.busy_timeout)?;
+        let end = self.migrate_or_validate(set_up);
+        self.connection.busy_timeout(Duration::ZERO)?;
+        end
+    }
+
+    fn migrate_or_validate(&mut self, set_up: SetUp) -> Outcome<()> {
         migrations::check(&self.connection, &self.prefix, set_up)?;
         if set_up != SetUp::Migrate {
             return Ok(());
