@@ -172,6 +172,17 @@ impl JobScheduler {
         Ok(job.id())
     }
 
+    /// Makes the job that [`create`](Self::create) would insert and leaves inserting it to the caller.
+    ///
+    /// Client filters hear of its creation; that it was created nobody is told, since nobody knows whether it will be.
+    ///
+    /// # Errors
+    /// As [`enqueue`](Self::enqueue).
+    pub async fn prepare<R: JobRequest>(&self, builder: JobBuilder<R>) -> Result<Job, SchedulerError> {
+        let now = self.now().await?;
+        Ok(self.filtered(builder.draft(now)?, now)?)
+    }
+
     /// Creates a job a request, any number of them, in bulk; returns their ids in order.
     ///
     /// # Errors

@@ -38,6 +38,9 @@ pub trait Dialect {
     /// The place of the value with this number, counted from 1: `?1`, `$1`, …
     fn placeholder(&self, number: usize) -> String;
 
+    /// The column of the table of jobs that the other tables refer to as `job`.
+    fn job_key(&self) -> &'static str;
+
     /// A condition: `text` contains what is bound at `placeholder`, ASCII letters in either case, nothing else special.
     fn contains(&self, text: &str, placeholder: &str) -> String;
 

@@ -8,7 +8,11 @@ const MAX_PREFIX_BYTES: usize = 32;
 
 /// A prefix of table names: at most 32 of `a-z`, `0-9` and `_`, so that it can stand in SQL text as it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub struct TablePrefix(String);
+pub struct TablePrefix {
+    text: String,
+    /// The schema with its dot; empty if the database decides.
+    qualifier: String,
+}
 
 /// A text that cannot go before the names of tables.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,22 +34,34 @@ impl TablePrefix {
     pub fn new(text: &str) -> Result<Self, InvalidPrefix> {
         let is_harmless = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
         if text.len() <= MAX_PREFIX_BYTES && text.bytes().all(is_harmless) {
-            Ok(Self(text.to_owned()))
+            Ok(Self { text: text.to_owned(), qualifier: String::new() })
         } else {
             Err(InvalidPrefix(()))
         }
     }
 
+    /// The same prefix, for tables in this schema.
+    ///
+    /// # Errors
+    /// [`InvalidPrefix`] if the schema's name breaks the rule for prefixes, or is empty.
+    pub fn in_schema(self, schema: &str) -> Result<Self, InvalidPrefix> {
+        if schema.is_empty() || Self::new(schema).is_err() {
+            return Err(InvalidPrefix(()));
+        }
+        Ok(Self { qualifier: format!("\"{schema}\"."), ..self })
+    }
+
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
     }
 
-    /// Puts the prefix into SQL text, wherever `{p}` stands.
+    /// Puts the prefix into SQL text: with the schema, if there is one, wherever `{p}` stands, and without it, for names
+    /// that must not have one, wherever `{n}` stands.
     #[must_use]
     pub fn render(&self, template: &str) -> String {
-        template.replace("{p}", &self.0)
+        template.replace("{p}", &format!("{}{}", self.qualifier, self.text)).replace("{n}", &self.text)
     }
 }
 
@@ -76,5 +92,17 @@ mod tests {
         let prefix = TablePrefix::new("app_").unwrap();
 
         assert_eq!(prefix.render("SELECT 1 FROM {p}job, {p}lane"), "SELECT 1 FROM app_job, app_lane");
+    }
+
+    #[test]
+    fn a_schema_goes_before_tables_and_not_before_bare_names() {
+        let prefix = TablePrefix::new("app_").unwrap().in_schema("mine").unwrap();
+
+        assert_eq!(
+            prefix.render("CREATE INDEX {n}i ON {p}job (x)"),
+            "CREATE INDEX app_i ON \"mine\".app_job (x)"
+        );
+        assert!(TablePrefix::default().in_schema("").is_err());
+        assert!(TablePrefix::default().in_schema("a\"b").is_err());
     }
 }

@@ -17,7 +17,7 @@ pub struct Search {
     pub values: Vec<Value>,
 }
 
-/// The statement that gives the row numbers of the jobs that fit, in the order asked for.
+/// The statement that gives the [keys](Dialect::job_key) of the jobs that fit, in the order asked for.
 #[must_use]
 pub fn render_list(query: &JobQuery, dialect: &dyn Dialect, prefix: &TablePrefix) -> Search {
     let mut search = Builder::new(dialect);
@@ -36,8 +36,9 @@ pub fn render_list(query: &JobQuery, dialect: &dyn Dialect, prefix: &TablePrefix
     let conditions = search.where_clause();
     let limit = search.bind(Value::Integer(saturating(query.effective_limit())));
     let offset = search.bind(Value::Integer(saturating(query.offset)));
+    let key = dialect.job_key();
     let sql = prefix.render(&format!(
-        "SELECT j.seq FROM {{p}}jobrunr_job j{conditions} \
+        "SELECT j.{key} FROM {{p}}jobrunr_job j{conditions} \
          ORDER BY {column}{direction}, j.id{direction} LIMIT {limit} OFFSET {offset}"
     ));
     Search { sql, values: search.values }
@@ -109,11 +110,15 @@ impl<'a> Builder<'a> {
         self.lane(query);
         for label in &query.labels {
             let is_label = self.equals("x.label", Value::Text(label.clone()));
-            self.require(format!("j.seq IN (SELECT x.job FROM {{p}}jobrunr_job_label x WHERE {is_label})"));
+            let key = self.dialect.job_key();
+            self.require(format!("j.{key} IN (SELECT x.job FROM {{p}}jobrunr_job_label x WHERE {is_label})"));
         }
         if let Some(id) = &query.recurring_job_id {
             let is_id = self.equals("r.recurring_job_id", Value::Text(id.as_str().to_owned()));
-            self.require(format!("j.seq IN (SELECT r.job FROM {{p}}jobrunr_recurring_run r WHERE {is_id})"));
+            let key = self.dialect.job_key();
+            self.require(format!(
+                "j.{key} IN (SELECT r.job FROM {{p}}jobrunr_recurring_run r WHERE {is_id})"
+            ));
         }
         self.servers(query);
         if let Some(id) = query.awaited_job_id {
@@ -125,14 +130,18 @@ impl<'a> Builder<'a> {
         self.window("j.scheduled_at", query.scheduled);
         if let Some(needle) = &query.name_contains {
             let fits = self.contains("d.name", needle);
+            let key = self.dialect.job_key();
             self.require(format!(
-                "EXISTS (SELECT 1 FROM {{p}}jobrunr_job_data d WHERE d.job = j.seq AND {fits})"
+                "EXISTS (SELECT 1 FROM {{p}}jobrunr_job_data d WHERE d.job = j.{key} AND {fits})"
             ));
         }
         if let Some(needle) = &query.error_contains {
-            let last_error = "(SELECT h.last_error FROM {p}jobrunr_job_history h WHERE h.job = j.seq \
-                              AND h.last_error IS NOT NULL ORDER BY h.first_entry DESC LIMIT 1)";
-            let condition = self.contains(last_error, needle);
+            let key = self.dialect.job_key();
+            let last_error = format!(
+                "(SELECT h.last_error FROM {{p}}jobrunr_job_history h WHERE h.job = j.{key} \
+                 AND h.last_error IS NOT NULL ORDER BY h.first_entry DESC LIMIT 1)"
+            );
+            let condition = self.contains(&last_error, needle);
             self.require(condition);
         }
     }

@@ -10,6 +10,10 @@ impl Dialect for Numbered {
         format!("${number}")
     }
 
+    fn job_key(&self) -> &'static str {
+        "seq"
+    }
+
     fn contains(&self, text: &str, placeholder: &str) -> String {
         format!("position(lower({placeholder}) in lower({text})) > 0")
     }

@@ -53,7 +53,7 @@ pub use servers::{Heartbeat, HeartbeatReport, ServerAnnouncement, ServerLoad, Se
 /// tasks at once.
 #[async_trait]
 pub trait StorageProvider:
-    JobStore + JobSearch + RecurringJobStore + ServerStore + MetadataStore + std::fmt::Debug
+    JobStore + JobSearch + RecurringJobStore + ServerStore + MetadataStore + std::fmt::Debug + std::any::Any
 {
     /// What kind of storage this is, in lower case, for people: `sqlite`, `postgres`, …
     fn name(&self) -> &'static str;
