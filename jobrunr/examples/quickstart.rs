@@ -6,7 +6,7 @@
 //!
 //! Six jobs go into an SQLite file and a server runs them, one line for each state a job enters: some succeed at once, one
 //! fails twice and then succeeds, one waits for its time, one panics until no retries are left. The file stays: look into
-//! it, and run the example again. Interrupt it with ctrl-c halfway, and the next run does what was left.
+//! it, and run the example again. Interrupt it with ctrl-c halfway, and the next run does what was left. Times are UTC.
 
 use std::io::IsTerminal as _;
 
@@ -61,10 +61,20 @@ struct Account {
 #[async_trait]
 impl JobFilter for Account {
     async fn on_state_applied(&self, job: &Job, entry: &HistoryEntry) {
+        self.tell(job, entry);
+    }
+
+    async fn on_processing(&self, job: &Job) {
+        job.history().last().into_iter().for_each(|entry| self.tell(job, entry));
+    }
+}
+
+impl Account {
+    fn tell(&self, job: &Job, entry: &HistoryEntry) {
         let state = entry.state.name();
         let (colour, plain) = if self.in_colour { (colour_of(state), "\x1b[0m") } else { ("", "") };
         let time = entry.at.format("%H:%M:%S%.3f");
-        println!("{time}  {colour}{state:<10}{plain}  {:<27}  {}", job.name(), detail(&entry.state));
+        println!("{time}  {colour}{state:<10}{plain}  {:<24}  {}", job.name(), detail(&entry.state));
     }
 }
 
@@ -83,17 +93,15 @@ fn detail(state: &JobState) -> String {
         JobState::Succeeded { result: Some(result), .. } => result.as_str().to_owned(),
         JobState::Failed(failure) => failure.message.clone(),
         JobState::Scheduled { scheduled_at, reason, .. } => {
-            let reason = reason.as_deref().unwrap_or_default();
-            format!("for {} {reason}", scheduled_at.format("%H:%M:%S%.3f"))
+            format!("for {} {}", scheduled_at.format("%H:%M:%S"), reason.as_deref().unwrap_or_default())
         }
+        JobState::Processing { server_name, .. } => format!("by {server_name}"),
         _ => String::new(),
     }
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // The panic of one of the jobs is in its history; the terminal need not show it a second time.
-    std::panic::set_hook(Box::new(|_| {}));
     let in_colour = std::io::stdout().is_terminal();
 
     // A storage: a file here. Its tables are created, or migrated if an older version wrote them.
@@ -121,14 +129,15 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         done = all_done(storage.as_ref()) => done?,
         interrupted = tokio::signal::ctrl_c() => interrupted?,
     }
-    server.stop().await?;
+    server.stop().await;
 
     let counts = storage.job_counts().await?;
     println!("\nThe jobs in quickstart.db:");
     for state in StateName::ALL.into_iter().filter(|state| counts.in_state(*state) > 0) {
         println!("  {state:<10} {:>4}", counts.in_state(state));
     }
-    println!("\nRun this again to add to it. To look into it: sqlite3 quickstart.db 'SELECT …'");
+    println!("\nRun the example again, and it adds to them. To look into the file:");
+    println!("  sqlite3 -column quickstart.db 'SELECT name, payload FROM jobrunr_job_data'");
     storage.close().await;
     Ok(())
 }
