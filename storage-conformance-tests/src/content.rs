@@ -44,6 +44,7 @@ pub(crate) async fn everything_in_pages(
             return Ok(jobs);
         }
         jobs.extend(next);
+        assert!(jobs.len() <= UNBOUNDED, "the pages never end");
     }
 }
 

@@ -18,6 +18,7 @@ async fn claim_piecewise(
             return Ok(claimed);
         }
         claimed.extend(next);
+        assert!(claimed.len() <= 1_000, "jobs are claimed again and again");
     }
 }
 

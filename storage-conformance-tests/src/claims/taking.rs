@@ -179,9 +179,9 @@ pub async fn a_job_given_back_returns_to_its_old_place_in_line(fixture: &Fixture
 /// What comes again queues anew, behind those who waited all the time.
 pub async fn a_retried_or_requeued_job_queues_behind_older_ones(fixture: &Fixture<'_>) -> ScenarioResult {
     let storage = fixture.storage();
-    let mut early: Vec<Job> = (0..4).map(|_| a_job().enqueued(at(0))).collect();
+    let mut early: Vec<Job> = (0..5).map(|_| a_job().enqueued(at(0))).collect();
     insert_all(storage, &mut early).await?;
-    let mut early = storage.claim_jobs(&a_claim(4, at(1))).await?;
+    let mut early = storage.claim_jobs(&a_claim(5, at(1))).await?;
     let waiting = stored(storage, a_job().enqueued(at(50))).await?;
     let urgent = stored(storage, a_job().priority(1).enqueued(at(500))).await?;
 
@@ -193,6 +193,7 @@ pub async fn a_retried_or_requeued_job_queues_behind_older_ones(fixture: &Fixtur
     early[2].schedule(at(102), None, at(2))?;
     early[3].delete(None, at(90))?;
     early[3].requeue(None, at(103))?;
+    early[4].requeue(Some("from the running state".to_owned()), at(104))?;
     assert_eq!(storage.save_all(&mut early).await?, []);
     assert_eq!(storage.enqueue_due_jobs(at(102), 10).await?.released, [early[2].id()]);
     let late = stored(storage, a_job().enqueued(at(110))).await?;

@@ -91,6 +91,9 @@ pub async fn after_close_every_call_says_closed(fixture: &Fixture<'_>) -> Scenar
     if let Some(changes) = &mut changes {
         while changes.next().await.is_some() {}
     }
+    if let Some(feed) = storage.changes() {
+        assert_eq!(feed.subscribe().next().await, None, "a feed of a closed storage ends at once");
+    }
     fixture
         .storage()
         .job_counts()

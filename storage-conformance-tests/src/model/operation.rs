@@ -124,7 +124,9 @@ pub(super) fn random_operations(seed: u64, count: usize) -> Result<Vec<Operation
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
-    let tree = prop::collection::vec(operation(), count).new_tree(&mut runner).map_err(|reason| reason.to_string())?;
+    let tree = prop::collection::vec(operation(), count)
+        .new_tree(&mut runner)
+        .map_err(|reason| reason.to_string())?;
     Ok(tree.current())
 }
 

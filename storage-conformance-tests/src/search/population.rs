@@ -196,6 +196,8 @@ pub(super) const CRITERIA: &[Criterion] = &[
         .scheduled_at()
         .is_some_and(|due| due < at(30))),
     criterion!("error", |q| q.error_contains("CONNECTION"), |j| error_has(j, "connection")),
+    criterion!("any name", |q| q.name_contains(""), |_| true),
+    criterion!("any error", |q| q.error_contains(""), |j| j.last_failure().is_some()),
     criterion!("error with _", |q| q.error_contains("k_f"), |j| error_has(j, "k_f")),
     criterion!("error with %", |q| q.error_contains("100% o"), |j| error_has(j, "100% o")),
 ];
