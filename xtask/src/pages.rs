@@ -17,7 +17,7 @@ struct Page {
 /// If a file cannot be read.
 pub(crate) fn violations(root: &Path) -> Result<Vec<String>> {
     let files = files(root)?;
-    let functions = functions(&files)?;
+    let words = words(&files)?;
     let mut found = Vec::new();
     for page in pages(&files)? {
         let shown = page.path.strip_prefix(root).unwrap_or(&page.path).display();
@@ -25,8 +25,8 @@ pub(crate) fn violations(root: &Path) -> Result<Vec<String>> {
         let links = links(&page.text).into_iter().filter(|link| !folder.join(link).exists());
         found.extend(links.map(|link| format!("{shown} links to {link}, which is not there")));
         let names = code(&page.text).into_iter().filter(|name| is_sentence(name));
-        let missing = names.filter(|name| !functions.contains(*name));
-        found.extend(missing.map(|name| format!("{shown} names {name}, which no function is called")));
+        let missing = names.filter(|name| !words.contains(*name));
+        found.extend(missing.map(|name| format!("{shown} names {name}, which is nowhere in the code")));
     }
     let example = |path: &str| -> Result<Option<String>> {
         let text = std::fs::read_to_string(root.join(path)).with_context(|| path.to_owned())?;
@@ -70,17 +70,15 @@ fn pages(files: &[PathBuf]) -> Result<Vec<Page>> {
         .collect()
 }
 
-/// The names of all functions, tests among them.
-fn functions(files: &[PathBuf]) -> Result<HashSet<String>> {
-    let mut names = HashSet::new();
+/// Every word of the code that could be the name of a test.
+fn words(files: &[PathBuf]) -> Result<HashSet<String>> {
+    let mut words = HashSet::new();
     for path in with_extension(files, "rs") {
         let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-        let named = text.split("fn ").skip(1).map(|rest| {
-            rest.chars().take_while(|letter| letter.is_alphanumeric() || *letter == '_').collect::<String>()
-        });
-        names.extend(named);
+        let of_file = text.split(|letter: char| !letter.is_alphanumeric() && letter != '_');
+        words.extend(of_file.filter(|word| is_sentence(word)).map(str::to_owned));
     }
-    Ok(names)
+    Ok(words)
 }
 
 /// The files of this repository that a page links to, relative to it.
@@ -140,10 +138,11 @@ mod tests {
     }
 
     #[test]
-    fn the_functions_of_this_file_are_found() {
-        let names = functions(&[Path::new(env!("CARGO_MANIFEST_DIR")).join("src/pages.rs")]).unwrap();
+    fn the_tests_of_this_file_are_words_of_the_code() {
+        let words = words(&[Path::new(env!("CARGO_MANIFEST_DIR")).join("src/pages.rs")]).unwrap();
 
-        assert!(names.contains("the_functions_of_this_file_are_found"));
+        assert!(words.contains("the_tests_of_this_file_are_words_of_the_code"));
+        assert!(!words.contains(&["a_test", "that_is_not_there"].join("_")));
     }
 
     #[test]

@@ -11,7 +11,12 @@ use crate::{arrows, cargo, databases, examples, facade, pages, supply, workspace
 pub(crate) const ALL: &[Step] = &[
     Step { name: "fmt", what: "the code is formatted", is_fast: true, run: fmt },
     Step { name: "arrows", what: "crates depend only on those they may", is_fast: true, run: arrows },
-    Step { name: "supply", what: "licences and versions are as deny.toml says", is_fast: true, run: supply },
+    Step {
+        name: "supply",
+        what: "licences, and packages that must be there once",
+        is_fast: true,
+        run: supply,
+    },
     Step { name: "pages", what: "what the pages name is there", is_fast: true, run: pages },
     Step { name: "clippy", what: "no lint complains", is_fast: true, run: clippy },
     Step { name: "tests", what: "every test passes", is_fast: true, run: tests },

@@ -1,4 +1,4 @@
-//! Licences and duplicate versions of what the workspace is built from, by the lists in `deny.toml`.
+//! Licences of what the workspace is built from, and packages that must be there once only, by the lists in `deny.toml`.
 //!
 //! `cargo deny` reads the same file and does more (advisories, sources); it is not on every machine, this is.
 
@@ -14,9 +14,9 @@ use crate::workspace::Package;
 /// If a list is missing in `deny.toml`.
 pub(crate) fn violations(deny_toml: &str, packages: &[Package]) -> Result<Vec<String>> {
     let allowed = list(deny_toml, "licenses", "allow")?;
-    let skipped = list(deny_toml, "bans", "skip")?;
+    let once = list(deny_toml, "bans", "deny")?;
     let mut found = licences_not_allowed(&allowed, packages);
-    found.extend(duplicates(&skipped, packages));
+    found.extend(duplicates(&once, packages));
     Ok(found)
 }
 
@@ -33,13 +33,10 @@ fn licences_not_allowed(allowed: &[String], packages: &[Package]) -> Vec<String>
         .collect()
 }
 
-fn duplicates(skipped: &[String], packages: &[Package]) -> Vec<String> {
+fn duplicates(once: &[String], packages: &[Package]) -> Vec<String> {
     let mut versions: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for package in packages {
-        let is_skipped = skipped.iter().any(|skip| *skip == format!("{}@{}", package.name, package.version));
-        if !is_skipped {
-            versions.entry(&package.name).or_default().push(&package.version);
-        }
+    for package in packages.iter().filter(|package| once.contains(&package.name)) {
+        versions.entry(&package.name).or_default().push(&package.version);
     }
     let twice = versions.into_iter().filter(|(_, versions)| versions.len() > 1);
     twice.map(|(name, versions)| format!("{name} is there in versions {}", versions.join(" and "))).collect()
@@ -128,7 +125,10 @@ mod tests {
             "Zlib",
         ]
         [bans]
-        skip = ["syn@2.0.1"]
+        deny = [
+            { crate = "chrono", deny-multiple-versions = true },
+            { crate = "serde", deny-multiple-versions = true },
+        ]
     "#;
 
     fn deny() -> String {
@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn a_list_is_read_without_its_comments() {
         assert_eq!(list(&deny(), "licenses", "allow").unwrap(), ["MIT", "Zlib"]);
-        assert_eq!(list(&deny(), "bans", "skip").unwrap(), ["syn@2.0.1"]);
+        assert_eq!(list(&deny(), "bans", "deny").unwrap(), ["chrono", "serde"]);
     }
 
     #[test]
@@ -193,12 +193,14 @@ mod tests {
     }
 
     #[test]
-    fn a_duplicate_is_found_unless_it_is_named() {
-        let mut packages = vec![package("syn", "2.0.1", "MIT"), package("syn", "3.0.0", "MIT")];
+    fn a_second_version_is_found_where_there_must_be_one() {
+        let packages = ["chrono", "serde", "syn"].map(|name| package(name, "1.0.0", "MIT"));
+        let mut packages = packages.to_vec();
+        packages.push(package("syn", "2.0.0", "MIT"));
         assert_eq!(violations(&deny(), &packages).unwrap(), [""; 0]);
 
-        packages.push(package("syn", "1.0.0", "MIT"));
+        packages.push(package("chrono", "0.4.0", "MIT"));
 
-        assert_eq!(violations(&deny(), &packages).unwrap(), ["syn is there in versions 3.0.0 and 1.0.0"]);
+        assert_eq!(violations(&deny(), &packages).unwrap(), ["chrono is there in versions 1.0.0 and 0.4.0"]);
     }
 }
