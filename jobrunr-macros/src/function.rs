@@ -111,8 +111,11 @@ impl JobFunction {
             #[allow(deprecated, reason = "the function may be")]
             const _: () = {
                 #[allow(
-                    clippy::boxed_local, clippy::needless_pass_by_value, clippy::unused_async,
-                    reason = "a job function owns its arguments, and may be async for the runtime it is on"
+                    clippy::boxed_local,
+                    clippy::needless_pass_by_value,
+                    clippy::unnecessary_wraps,
+                    clippy::unused_async,
+                    reason = "a job function owns its arguments, and its result and its kind say how it is run"
                 )]
                 #function
                 #argument_checks

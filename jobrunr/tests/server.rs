@@ -152,7 +152,7 @@ mod with_macros {
 
         let refused = BackgroundJobServer::builder(storage).job(greet).start().await;
 
-        let error = refused.err().expect("nothing was provided").to_string();
+        let error = refused.expect_err("nothing was provided").to_string();
         assert!(error.contains("greet") && error.contains("Greetings"), "{error}");
     }
 }
