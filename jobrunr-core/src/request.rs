@@ -25,6 +25,10 @@ use crate::state::{IllegalTransition, JobState};
 ///     const JOB_TYPE: &'static str = "send-email";
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not the request of a job",
+    note = "derive `JobRequest` for a struct; of a function with `#[job]`, pass the request: `function::job(…)`"
+)]
 pub trait JobRequest: Serialize + DeserializeOwned + Send + 'static {
     /// The stable name of the type, at most 128 bytes. Jobs that wait are found by it: do not change it lightly.
     const JOB_TYPE: &'static str;

@@ -11,6 +11,7 @@ pub use jobrunr_core::StateName::{
     self, Awaiting, Deleted, Enqueued, Failed, Processed, Processing, Scheduled, Succeeded,
 };
 pub use jobrunr_core::filters::JobFilter;
+pub use jobrunr_core::schedule::Cron;
 pub use jobrunr_core::storage::{
     JobQuery, JobSearch, JobStore, MetadataStore, RecurringJobStore, ServerStore, StorageError, StorageExt,
     StorageProvider,
