@@ -19,6 +19,7 @@ mod run;
 pub mod scheduled;
 pub mod search;
 pub mod servers;
+mod simple;
 
 pub use fixture::{Fixture, ScenarioResult};
 pub use harness::{
@@ -28,3 +29,4 @@ pub use harness::{
 pub use list::SCENARIOS;
 pub use prefixed::Prefixed;
 pub use run::{REQUIRE_ALL, Scenario, Verdict, run, verdict};
+pub use simple::harness_from;

@@ -103,7 +103,7 @@ pub async fn a_compared_value_keeps_its_times_like_a_saved_one(fixture: &Fixture
     assert_eq!(storage.list_metadata("lock").await?, [Metadata::new("lock", "a", "x", at_micros(1))]);
     assert!(storage.compare_and_set_metadata(&at_time(2, Some("x"), "y")).await?);
     let expected = Metadata { created_at: at_micros(1), ..Metadata::new("lock", "a", "y", at_micros(2)) };
-    assert_eq!(storage.list_metadata("lock").await?, [expected.clone()]);
+    assert_eq!(storage.list_metadata("lock").await?, std::slice::from_ref(&expected));
     assert!(!storage.compare_and_set_metadata(&at_time(3, Some("x"), "z")).await?);
     assert_eq!(storage.list_metadata("lock").await?, [expected], "who loses changes nothing");
     Ok(())

@@ -1,7 +1,5 @@
 //! The list of scenarios, the functions, and the numbers of the table of scenarios agree.
 
-#![expect(clippy::expect_used, reason = "what fails here fails the test")]
-
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 

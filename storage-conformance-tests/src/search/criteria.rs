@@ -106,7 +106,7 @@ pub async fn many_criteria_at_once_must_all_hold(fixture: &Fixture<'_>) -> Scena
         query = query.label(label.as_str());
     }
 
-    assert_eq!(list(storage, query.clone()).await?, [wanted.clone()]);
+    assert_eq!(list(storage, query.clone()).await?, std::slice::from_ref(wanted));
     assert_eq!(storage.count_jobs(&query).await?, 1);
     assert_eq!(storage.count_jobs(&query.clone().label("one more")).await?, 0);
     assert_eq!(list(storage, query.label("one more")).await?, []);

@@ -60,12 +60,14 @@ fn first_state(aim: StateName, scattered: usize, created_at: DateTime<Utc>) -> J
     let scheduled_at = created_at + TimeDelta::seconds(i64::try_from(scattered % 9).expect("small"));
     match aim {
         StateName::Awaiting => {
-            let job = (scattered % 3 != 0).then(|| awaited(scattered));
+            let job = (!scattered.is_multiple_of(3)).then(|| awaited(scattered));
             JobState::Awaiting { job, reason: None }
         }
         StateName::Scheduled => JobState::scheduled(scheduled_at),
-        _ if scattered % 4 == 0 => JobState::scheduled(scheduled_at),
-        _ if scattered % 9 == 0 => JobState::Awaiting { job: Some(awaited(scattered)), reason: None },
+        _ if scattered.is_multiple_of(4) => JobState::scheduled(scheduled_at),
+        _ if scattered.is_multiple_of(9) => {
+            JobState::Awaiting { job: Some(awaited(scattered)), reason: None }
+        }
         _ => JobState::enqueued(),
     }
 }

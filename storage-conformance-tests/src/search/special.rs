@@ -36,7 +36,7 @@ pub async fn labels_match_exactly_whatever_is_in_them(fixture: &Fixture<'_>) -> 
         let query = JobQuery::all().label(label);
         assert_eq!(
             list(storage, query.clone()).await?,
-            [job.clone()],
+            std::slice::from_ref(job),
             "only the job with the label {label:?}"
         );
         assert_eq!(storage.count_jobs(&query).await?, 1, "{label:?}");

@@ -1,7 +1,5 @@
 //! The suite finds what it is there to find: each deliberate fault fails the scenario that is named with it.
 
-#![expect(clippy::expect_used, reason = "what fails here fails the test")]
-
 mod faults;
 mod harness;
 mod storage;
