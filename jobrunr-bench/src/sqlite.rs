@@ -57,6 +57,7 @@ impl Database for Sqlite {
 
     fn statements(&self, fresh: &FreshDatabase) -> Option<u64> {
         let storage = fresh.concrete.downcast_ref::<SqliteStorage>()?;
-        Some(storage.statistics().statements)
+        let _ = storage;
+        None
     }
 }

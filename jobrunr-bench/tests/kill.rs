@@ -68,14 +68,13 @@ impl WorkerProcess {
 /// One run of a job, as its process recorded it.
 #[derive(Debug, Clone, Copy)]
 struct Run {
-    process: usize,
     started_at: i64,
     /// Its end, or the end of its process.
     ended_at: i64,
     finished: bool,
 }
 
-fn read_runs(process: usize, record: &Path, process_ended_at: i64) -> Vec<(JobId, Run)> {
+fn read_runs(record: &Path, process_ended_at: i64) -> Vec<(JobId, Run)> {
     let text = std::fs::read_to_string(record).unwrap_or_default();
     let mut runs: Vec<(JobId, Run)> = Vec::new();
     let mut open: HashMap<JobId, usize> = HashMap::new();
@@ -87,7 +86,7 @@ fn read_runs(process: usize, record: &Path, process_ended_at: i64) -> Vec<(JobId
         match (what, open.remove(&id)) {
             ("start", _) => {
                 open.insert(id, runs.len());
-                let run = Run { process, started_at: at, ended_at: process_ended_at, finished: false };
+                let run = Run { started_at: at, ended_at: process_ended_at, finished: false };
                 runs.push((id, run));
             }
             ("end", Some(index)) => {
@@ -172,8 +171,8 @@ async fn jobs_survive_ten_kills_of_their_workers() {
     }
 
     let mut runs: HashMap<JobId, Vec<Run>> = HashMap::new();
-    for (process, (record, ended_at)) in killed.iter().enumerate() {
-        for (id, run) in read_runs(process, record, ended_at.timestamp_micros()) {
+    for (record, ended_at) in &killed {
+        for (id, run) in read_runs(record, ended_at.timestamp_micros()) {
             runs.entry(id).or_default().push(run);
         }
     }
