@@ -1,5 +1,7 @@
 //! What the SQL databases spell differently, and the values that go into their statements.
 
+use jobrunr_core::StateName;
+use jobrunr_core::storage::OrderField;
 use uuid::Uuid;
 
 /// A value to be bound to a statement; never a part of its text.
@@ -30,6 +32,15 @@ pub enum ListKind {
     Ids,
 }
 
+/// What the place of a job in an ordered list consists of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CursorPart {
+    /// The instant that the list is ordered by.
+    Instant,
+    /// The id that decides between equal instants.
+    Id,
+}
+
 /// How one database spells what has no common spelling.
 ///
 /// The text a dialect gives depends on its arguments only, never on the data, so that the same question is always the same
@@ -46,4 +57,40 @@ pub trait Dialect {
 
     /// A condition: `column` is one of the list bound as one value at `placeholder`.
     fn is_one_of(&self, column: &str, placeholder: &str, kind: ListKind) -> String;
+
+    /// The column that this order means, for a search among these states (among all if there are none).
+    fn order_column(&self, field: OrderField, _states: &[StateName]) -> &'static str {
+        match field {
+            OrderField::CreatedAt => "j.created_at",
+            OrderField::UpdatedAt => "j.updated_at",
+            OrderField::ScheduledAt => "coalesce(j.scheduled_at, 0)",
+        }
+    }
+
+    /// A condition: the job is in one of these states, of which there is at least one; `None` leaves it to a comparison
+    /// with a column `state`.
+    fn in_states(&self, _states: &[StateName]) -> Option<String> {
+        None
+    }
+
+    /// A condition: (`column`, id) is `beyond` the cursor; `bind` binds a part of it and tells its place.
+    fn beyond_cursor(
+        &self,
+        column: &str,
+        beyond: &str,
+        bind: &mut dyn FnMut(CursorPart) -> String,
+    ) -> String {
+        let (instant, id) = (bind(CursorPart::Instant), bind(CursorPart::Id));
+        format!("({column}, j.id) {beyond} ({instant}, {id})")
+    }
+
+    /// A condition: the job waits for the one that is bound at `placeholder`.
+    fn awaits(&self, placeholder: &str) -> String {
+        format!("j.awaited_job_id = {placeholder}")
+    }
+
+    /// The table, with the prefix as `{p}`, that has the name of a job; `None` if the table of jobs itself has it.
+    fn table_of_names(&self) -> Option<&'static str> {
+        Some("{p}jobrunr_job_data")
+    }
 }

@@ -9,7 +9,7 @@ mod row;
 mod search;
 mod times;
 
-pub use dialect::{Dialect, ListKind, Value};
+pub use dialect::{CursorPart, Dialect, ListKind, Value};
 pub use history::{EncodedHistory, HotColumns, Tail, encode_history, tail_start};
 pub use lanes::{Lane, QueueOrder, Wanted};
 pub use migrations::{AppliedMigration, Migration, MigrationPlan, Migrations, SchemaProblem};

@@ -1,10 +1,10 @@
 //! How a [`JobQuery`] becomes SQL: one condition each, values bound in the order in which their places stand in the text.
 
 use jobrunr_core::StateName;
-use jobrunr_core::storage::{JobQuery, OrderField, SignatureSelection, TimeWindow};
+use jobrunr_core::storage::{JobQuery, SignatureSelection, TimeWindow};
 use uuid::Uuid;
 
-use crate::dialect::{Dialect, ListKind, Value};
+use crate::dialect::{CursorPart, Dialect, ListKind, Value};
 use crate::prefix::TablePrefix;
 use crate::times::micros;
 
@@ -22,16 +22,17 @@ pub struct Search {
 pub fn render_list(query: &JobQuery, dialect: &dyn Dialect, prefix: &TablePrefix) -> Search {
     let mut search = Builder::new(dialect);
     search.conditions_of(query);
-    let column = match query.order.field {
-        OrderField::CreatedAt => "j.created_at",
-        OrderField::UpdatedAt => "j.updated_at",
-        OrderField::ScheduledAt => "coalesce(j.scheduled_at, 0)",
-    };
+    let column = dialect.order_column(query.order.field, &query.states);
     let (direction, beyond) = if query.order.descending { (" DESC", "<") } else { ("", ">") };
     if let Some(cursor) = query.after {
-        let instant = search.bind(Value::Integer(micros(cursor.instant)));
-        let id = search.bind(Value::Id(cursor.id.into()));
-        search.require(format!("({column}, j.id) {beyond} ({instant}, {id})"));
+        let mut bind = |part| {
+            search.bind(match part {
+                CursorPart::Instant => Value::Integer(micros(cursor.instant)),
+                CursorPart::Id => Value::Id(cursor.id.into()),
+            })
+        };
+        let condition = dialect.beyond_cursor(column, beyond, &mut bind);
+        search.require(condition);
     }
     let conditions = search.where_clause();
     let limit = search.bind(Value::Integer(saturating(query.effective_limit())));
@@ -122,18 +123,22 @@ impl<'a> Builder<'a> {
         }
         self.servers(query);
         if let Some(id) = query.awaited_job_id {
-            let condition = self.equals("j.awaited_job_id", Value::Id(id.into()));
-            self.require(condition);
+            let place = self.bind(Value::Id(id.into()));
+            self.require(self.dialect.awaits(&place));
         }
         self.window("j.created_at", query.created);
         self.window("j.updated_at", query.updated);
         self.window("j.scheduled_at", query.scheduled);
         if let Some(needle) = &query.name_contains {
-            let fits = self.contains("d.name", needle);
-            let key = self.dialect.job_key();
-            self.require(format!(
-                "EXISTS (SELECT 1 FROM {{p}}jobrunr_job_data d WHERE d.job = j.{key} AND {fits})"
-            ));
+            let condition = match self.dialect.table_of_names() {
+                None => self.contains("j.name", needle),
+                Some(table) => {
+                    let fits = self.contains("d.name", needle);
+                    let key = self.dialect.job_key();
+                    format!("EXISTS (SELECT 1 FROM {table} d WHERE d.job = j.{key} AND {fits})")
+                }
+            };
+            self.require(condition);
         }
         if let Some(needle) = &query.error_contains {
             let key = self.dialect.job_key();
@@ -147,6 +152,10 @@ impl<'a> Builder<'a> {
     }
 
     fn states(&mut self, states: &[StateName]) {
+        if let Some(condition) = (!states.is_empty()).then(|| self.dialect.in_states(states)).flatten() {
+            self.require(condition);
+            return;
+        }
         let number = |state: &StateName| i64::from(state.index());
         let condition = match states {
             [] => return,
