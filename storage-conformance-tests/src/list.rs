@@ -35,6 +35,7 @@ macro_rules! with_every_scenario {
             jobs::a_large_batch_of_different_outcomes_is_stored [9] [];
             jobs::a_large_batch_names_its_conflicts_at_first_middle_and_last [10] [];
             jobs::the_second_mention_of_a_job_in_one_save_is_a_conflict [11] [];
+            jobs::a_stale_first_mention_does_not_let_the_second_win [11] [];
             jobs::a_second_mention_at_the_next_version_is_a_conflict_too [11] [];
             jobs::history_written_by_others_is_kept [12] [];
             jobs::a_save_never_rewrites_older_entries [12] [];
@@ -65,6 +66,7 @@ macro_rules! with_every_scenario {
             claims::queues_are_claimed_in_the_order_given [19] [];
             claims::job_types_do_not_disturb_the_order [19, 24] [];
             claims::queues_and_job_types_together_keep_the_order [19, 24] [];
+            claims::a_job_takes_the_place_that_its_history_gives_it [19, 28, 30] [];
             claims::a_job_that_comes_later_is_sorted_in [19] [];
             claims::a_claim_keeps_its_limit [20] [];
             claims::a_claim_of_everything_takes_everything [20] [];
@@ -98,6 +100,7 @@ macro_rules! with_every_scenario {
             search::each_criterion_finds_what_it_says [37, 38, 41] [];
             search::every_pair_of_criteria_finds_what_fits_both [37, 41] [];
             search::many_criteria_at_once_must_all_hold [37] [];
+            search::long_lists_in_a_query_are_accepted [37] [];
             search::a_list_follows_a_job_from_state_to_state [37] [];
             search::equal_instants_are_ordered_by_id [38] [];
             search::limit_and_offset_cut_a_window_out_of_the_list [39] [];

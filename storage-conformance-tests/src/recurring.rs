@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use jobrunr_core::limits::MAX_RECURRING_JOB_ID_BYTES;
 use jobrunr_core::recurring::{MisfirePolicy, OverlapPolicy, RecurringJob};
 use jobrunr_core::schedule::{Cron, CustomSchedule, Interval, RecurringSchedule, Tz};
@@ -64,11 +65,11 @@ pub async fn a_recurring_job_is_saved_replaced_and_deleted(fixture: &Fixture<'_>
 /// By bytes of the id, complete, and in pages.
 pub async fn recurring_jobs_are_listed_by_id_all_5_000_of_them(fixture: &Fixture<'_>) -> ScenarioResult {
     let storage = fixture.storage();
-    let mut expected = Vec::new();
-    for number in 0..5_000_u32 {
-        let name = ["job", "Job", "job_", "job-"][usize::try_from(number % 4)?];
-        expected.push(save(storage, a_recurring_job(&format!("{name}{}", number * 7_919 % 5_000))).await?);
-    }
+    let names = ["job", "Job", "job_", "job-"];
+    let given = (0..5_000_usize).map(|number| format!("{}{}", names[number % 4], number * 7_919 % 5_000));
+    // Many at once, so that a storage which gathers its writes can.
+    let saving = stream::iter(given).map(|id| save(storage, a_recurring_job(&id))).buffered(32);
+    let mut expected: Vec<RecurringJob> = saving.try_collect().await?;
     expected.sort_by(|one, other| one.id.as_str().cmp(other.id.as_str()));
 
     assert!(list(storage).await? == expected, "complete and in the order of the bytes of the ids");

@@ -1,9 +1,11 @@
 //! Who is first in line.
 
-use jobrunr_core::Job;
-use jobrunr_core::storage::{ClaimRequest, StorageProvider};
+use jobrunr_core::storage::{ClaimRequest, StorageExt, StorageProvider};
+use jobrunr_core::{IllegalTransition, Job, StateName};
 
-use crate::builders::{a_claim, a_job, at, ids, insert_all, numbered_id, queue, signature};
+use crate::builders::{
+    a_claim, a_job, at, failure, ids, insert_all, move_to, numbered_id, queue, server, signature,
+};
 use crate::{Fixture, ScenarioResult};
 
 /// Claims in small pieces until there is nothing left, so that the order holds across claims too.
@@ -118,5 +120,86 @@ pub async fn a_job_that_comes_later_is_sorted_in(fixture: &Fixture<'_>) -> Scena
 
     let expected = [&latecomers[1], &line[1], &latecomers[0], &line[2], &latecomers[2]].map(Job::id);
     assert_eq!(ids(&claim_piecewise(storage, &a_claim(2, at(40))).await?), expected);
+    Ok(())
+}
+
+/// One way to be in line: whatever has happened, [`Job::enqueued_at`] is the place.
+type Life = fn(&mut Job) -> Result<(), IllegalTransition>;
+
+const LIVES: [Life; 8] = [
+    |_| Ok(()),
+    // Given back once, and twice.
+    |job| {
+        job.start_processing(&server("a"), at(10))?;
+        job.give_back("stopped", at(70))
+    },
+    |job| {
+        job.start_processing(&server("a"), at(11))?;
+        job.give_back("stopped", at(12))?;
+        job.start_processing(&server("b"), at(13))?;
+        job.give_back("stopped", at(80))
+    },
+    // Retried, and then given back: the retry's place.
+    |job| {
+        job.start_processing(&server("a"), at(14))?;
+        job.fail(failure("once"), at(15))?;
+        job.enqueue(at(40))?;
+        job.start_processing(&server("a"), at(41))?;
+        job.give_back("stopped", at(75))
+    },
+    // Given back, and then put off.
+    |job| {
+        job.start_processing(&server("a"), at(16))?;
+        job.give_back("stopped", at(17))?;
+        job.schedule(at(50), None, at(18))?;
+        job.enqueue(at(51))
+    },
+    // Started afresh by a person while it ran.
+    |job| {
+        job.start_processing(&server("a"), at(19))?;
+        job.requeue(Some("again".to_owned()), at(60))
+    },
+    // The same, and then given back.
+    |job| {
+        job.start_processing(&server("a"), at(20))?;
+        job.requeue(None, at(30))?;
+        job.start_processing(&server("a"), at(31))?;
+        job.give_back("stopped", at(85))
+    },
+    |job| {
+        move_to(job, StateName::Awaiting, at(21));
+        job.enqueue(at(33))
+    },
+];
+
+/// Lived before it was inserted, or in one save, or in many: the place in line is the same.
+pub async fn a_job_takes_the_place_that_its_history_gives_it(fixture: &Fixture<'_>) -> ScenarioResult {
+    let storage = fixture.storage();
+    let mut line = Vec::new();
+    for (second, live) in (0..).zip(LIVES) {
+        let mut inserted_whole = a_job().enqueued(at(second));
+        live(&mut inserted_whole)?;
+        insert_all(storage, std::slice::from_mut(&mut inserted_whole)).await?;
+
+        let mut saved_at_once = a_job().enqueued(at(second));
+        insert_all(storage, std::slice::from_mut(&mut saved_at_once)).await?;
+        live(&mut saved_at_once)?;
+        storage.save_job(&mut saved_at_once).await?;
+
+        let mut saved_step_by_step = a_job().enqueued(at(second));
+        insert_all(storage, std::slice::from_mut(&mut saved_step_by_step)).await?;
+        let mut lived = saved_step_by_step.clone();
+        live(&mut lived)?;
+        for entry in &lived.history()[1..] {
+            saved_step_by_step.transition(entry.state.clone(), entry.at)?;
+            storage.save_job(&mut saved_step_by_step).await?;
+        }
+        line.extend([inserted_whole, saved_at_once, saved_step_by_step]);
+    }
+
+    let claimed = claim_piecewise(storage, &a_claim(5, at(100))).await?;
+
+    sort_within_a_queue(&mut line);
+    assert_eq!(ids(&claimed), ids(&line));
     Ok(())
 }

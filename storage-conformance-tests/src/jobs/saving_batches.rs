@@ -124,6 +124,26 @@ pub async fn the_second_mention_of_a_job_in_one_save_is_a_conflict(fixture: &Fix
     Ok(())
 }
 
+/// Only the first mention can win; if it is stale, no other does.
+pub async fn a_stale_first_mention_does_not_let_the_second_win(fixture: &Fixture<'_>) -> ScenarioResult {
+    let storage = fixture.storage();
+    let mut current = stored(storage, an_enqueued_job()).await?;
+    let mut stale = current.clone();
+    current.start_processing(&server("a"), at(1))?;
+    storage.save_job(&mut current).await?;
+    stale.delete(None, at(2))?;
+    let mut second = current.clone();
+    second.succeed(None, at(3))?;
+
+    let mut batch = [stale, second];
+    let conflicts = storage.save_all(&mut batch).await?;
+
+    assert_eq!(conflicts, [current.id(), current.id()]);
+    assert_eq!(find(storage, current.id()).await?, current);
+    assert_eq!([batch[0].version(), batch[1].version()], [Version::FIRST, Version::new(2)]);
+    Ok(())
+}
+
 /// Two mentions are not a way to follow up one's own save.
 pub async fn a_second_mention_at_the_next_version_is_a_conflict_too(fixture: &Fixture<'_>) -> ScenarioResult {
     let storage = fixture.storage();

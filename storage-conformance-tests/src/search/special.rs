@@ -1,9 +1,9 @@
 //! Labels of all sorts, orphans, and text that means something to databases.
 
-use jobrunr_core::storage::{JobCursor, JobQuery, StorageExt};
+use jobrunr_core::storage::{JobCursor, JobQuery, SignatureSelection, StorageExt};
 use jobrunr_core::{Job, JobState, ServerId, StateName};
 
-use crate::builders::{a_job, at, failure, ids, insert_all, move_to, stored};
+use crate::builders::{a_job, at, failure, ids, insert_all, move_to, signature, stored};
 use crate::content::{find, list};
 use crate::{Fixture, ScenarioResult};
 
@@ -60,6 +60,29 @@ pub async fn all_labels_of_a_job_are_found_and_keep_their_order(fixture: &Fixtur
 
     assert_eq!(list(storage, query.clone()).await?, [job]);
     assert_eq!(list(storage, query.label("h")).await?.len(), 1, "a label asked for twice counts once");
+    Ok(())
+}
+
+/// A cluster may have many servers and many types; a query names them all.
+pub async fn long_lists_in_a_query_are_accepted(fixture: &Fixture<'_>) -> ScenarioResult {
+    let storage = fixture.storage();
+    let mut jobs = [
+        a_job().of_type("type-7").in_state(StateName::Processing, at(1)),
+        a_job().of_type("type-7").in_state(StateName::Processing, at(2)),
+        a_job().of_type("other").in_state(StateName::Processing, at(3)),
+    ];
+    insert_all(storage, &mut jobs).await?;
+    let held = jobs[0].server_id().ok_or("it is PROCESSING")?;
+    let servers = || (0..3_000).map(|_| ServerId::new()).chain([held]);
+    let types: Vec<_> = (0..1_000).map(|number| signature(&format!("type-{number}"))).collect();
+    let all = JobQuery::in_states((0..100).flat_map(|_| StateName::ALL)).server_not_in(servers());
+    let only = all.clone().signatures(SignatureSelection::Only(types.clone()));
+    let except = all.clone().signatures(SignatureSelection::Except(types));
+
+    for (query, expected) in [(all, &jobs[1..]), (only, &jobs[1..2]), (except, &jobs[2..])] {
+        assert_eq!(list(storage, query.clone()).await?, expected);
+        assert_eq!(storage.count_jobs(&query).await?, u64::try_from(expected.len())?);
+    }
     Ok(())
 }
 
