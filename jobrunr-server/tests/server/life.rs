@@ -1,8 +1,12 @@
 //! The whole life of a job on one server, when all goes well.
 
-use jobrunr_core::{JobBuilder, JobResult, JobState, JsonText, StateName};
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
 
-use crate::world::{Doing, Work, World, states};
+use jobrunr_core::{JobBuilder, JobContext, JobResult, JobState, JsonText, StateName};
+
+use crate::faulty::Faulty;
+use crate::world::{Doing, Other, Work, World, states, work};
 
 #[tokio::test(start_paused = true)]
 async fn an_enqueued_job_runs_and_succeeds_with_its_result() {
@@ -21,5 +25,186 @@ async fn an_enqueued_job_runs_and_succeeds_with_its_result() {
     assert_eq!(job.server().unwrap().id, server.id());
     let JobState::Succeeded { result, .. } = job.state() else { unreachable!() };
     assert_eq!(*result, Some(JsonText::of(&42).unwrap()));
+    server.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_returns_nothing_leaves_no_result() {
+    let world = World::new();
+    let server = world.server().handle::<Work, _>(Doing(async |_: Work, _| Ok(()))).start().await.unwrap();
+
+    let id = world.enqueue(1).await;
+
+    let job = world.job_in(id, StateName::Succeeded).await;
+    assert!(matches!(job.state(), JobState::Succeeded { result: None, .. }));
+    server.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_context_tells_the_handler_about_its_run() {
+    let world = World::new();
+    let server = world
+        .server()
+        .handle::<Work, _>(Doing(async |_: Work, context: JobContext| -> JobResult<String> {
+            assert!(!context.is_cancelled());
+            let server = &context.server().name;
+            Ok(format!("{} {} {} {server}", context.name(), context.attempt(), context.is_last_attempt()))
+        }))
+        .start()
+        .await
+        .unwrap();
+
+    let id = world.create(JobBuilder::new(work(1)).name("the first").retries(0)).await;
+
+    let job = world.job_in(id, StateName::Succeeded).await;
+    let JobState::Succeeded { result, .. } = job.state() else { unreachable!() };
+    assert_eq!(result.as_ref().unwrap().as_str(), r#""the first 1 true one""#);
+    server.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_creates_jobs_that_run_too() {
+    let world = World::new();
+    let server = world
+        .server()
+        .handle::<Work, _>(Doing(async |Work { number }: Work, context: JobContext| {
+            if number > 0 {
+                context.scheduler().enqueue(work(number - 1)).await?;
+            }
+            Ok(())
+        }))
+        .start()
+        .await
+        .unwrap();
+
+    world.enqueue(10).await;
+
+    world.until_count(StateName::Succeeded, 11).await;
+    server.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_under_a_former_name_of_its_type_runs() {
+    #[derive(serde::Serialize, serde::Deserialize)]
+    struct Labour {
+        number: u32,
+    }
+    impl jobrunr_core::JobRequest for Labour {
+        const JOB_TYPE: &'static str = "labour";
+    }
+    let world = World::new();
+    let id = world.scheduler.enqueue(Labour { number: 3 }).await.unwrap();
+
+    let server = world.server().handle::<Work, _>(Doing(async |_: Work, _| Ok(()))).start().await.unwrap();
+
+    world.job_in(id, StateName::Succeeded).await;
+    server.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_no_server_handles_stays_enqueued_and_holds_up_nobody() {
+    let world = World::new();
+    let mut unknown = Vec::new();
+    for _ in 0..50 {
+        unknown.push(world.scheduler.enqueue(Other {}).await.unwrap());
+    }
+    let server = world.server().handle::<Work, _>(Doing(async |_: Work, _| Ok(()))).start().await.unwrap();
+
+    let known = world.enqueue(1).await;
+
+    world.job_in(known, StateName::Succeeded).await;
+    server.stop().await;
+    for id in unknown {
+        assert_eq!(states(&world.job(id).await), ["ENQUEUED"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_external_job_parks_after_its_trigger_ran() {
+    let world = World::new();
+    let server = world.server().handle::<Work, _>(Doing(async |_: Work, _| Ok(()))).start().await.unwrap();
+
+    let id = world.create(JobBuilder::external(work(1))).await;
+
+    let job = world.job_in(id, StateName::Processed).await;
+    server.stop().await;
+    assert_eq!(world.job(id).await, job, "stopping leaves a parked job alone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn queues_are_served_in_order_and_priorities_within_them() {
+    let world = World::new();
+    let ran = Arc::new(Mutex::new(Vec::new()));
+    for (number, queue, priority) in
+        [(1, "low", 9), (2, "high", 0), (3, "high", 5), (4, "unserved", 99), (5, "high", 0), (6, "low", 10)]
+    {
+        world.create(JobBuilder::new(work(number)).queue(queue).priority(priority)).await;
+    }
+
+    let seen = Arc::clone(&ran);
+    let server = world
+        .server()
+        .workers(1)
+        .prefetch(1)
+        .queues(["high", "low"])
+        .handle::<Work, _>(Doing(move |work: Work, _| {
+            seen.lock().unwrap().push(work.number);
+            async { Ok(()) }
+        }))
+        .start()
+        .await
+        .unwrap();
+
+    world.until_count(StateName::Succeeded, 5).await;
+    server.stop().await;
+    assert_eq!(*ran.lock().unwrap(), [3, 2, 5, 6, 1]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn ten_thousand_jobs_are_each_run_once_by_three_servers() {
+    let world = World::with_real_time();
+    let ids = world.scheduler.enqueue_all((0..10_000).map(work)).await.unwrap();
+    let runs = Arc::new(Mutex::new(Vec::new()));
+
+    let mut servers = Vec::new();
+    for _ in 0..3 {
+        let runs = Arc::clone(&runs);
+        let handler = Doing(move |work: Work, _| {
+            runs.lock().unwrap().push(work.number);
+            async { Ok(()) }
+        });
+        servers.push(world.server().workers(32).handle::<Work, _>(handler).start().await.unwrap());
+    }
+    world.until_count(StateName::Succeeded, 10_000).await;
+    for server in &servers {
+        server.stop().await;
+    }
+
+    let runs = runs.lock().unwrap();
+    assert_eq!(runs.len(), 10_000);
+    assert_eq!(runs.iter().collect::<HashSet<_>>().len(), 10_000);
+    assert_eq!(world.job(ids[9_999]).await.history().len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_storage_without_hints_is_asked_often_enough() {
+    let world = World::new();
+    let storage = Faulty::new(&world.memory).without_hints();
+    let server = world
+        .server_over(storage.shared())
+        .handle::<Work, _>(Doing(async |_: Work, _| Ok(())))
+        .start()
+        .await
+        .unwrap();
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    let enqueued_at = world.now();
+
+    let enqueued = world.enqueue(1).await;
+    let scheduled = world.create(JobBuilder::new(work(2)).scheduled_at(enqueued_at)).await;
+
+    for id in [enqueued, scheduled] {
+        let job = world.job_in(id, StateName::Succeeded).await;
+        assert!((job.updated_at() - enqueued_at).num_milliseconds() <= 450, "{job:?}");
+    }
     server.stop().await;
 }

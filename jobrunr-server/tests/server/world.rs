@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::StreamExt;
-use jobrunr_core::clock::{Clock, TokioClock};
+use jobrunr_core::clock::{Clock, SystemClock, TokioClock};
 use jobrunr_core::storage::{JobSearch, JobStore, StorageProvider};
 use jobrunr_core::{
     Job, JobBuilder, JobContext, JobHandler, JobId, JobRequest, JobResult, JobScheduler, MemoryStorage,
@@ -15,7 +15,9 @@ use jobrunr_server::{BackgroundJobServer, BackgroundJobServerBuilder};
 use serde::{Deserialize, Serialize};
 
 /// Longer than anything takes, in the time of the moved clock.
-const LIMIT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+const LIMIT: Duration = Duration::from_secs(3 * 24 * 60 * 60);
+/// Longer than anything takes in real time.
+const REAL_LIMIT: Duration = Duration::from_secs(60);
 
 /// The job of the tests; what it does is up to the handler of the test.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +28,14 @@ pub(crate) struct Work {
 impl JobRequest for Work {
     const JOB_TYPE: &'static str = "work";
     const ALIASES: &'static [&'static str] = &["labour"];
+}
+
+/// A job that the servers of the tests have no handler for unless they say so.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Other {}
+
+impl JobRequest for Other {
+    const JOB_TYPE: &'static str = "other";
 }
 
 /// The job number `number`.
@@ -55,15 +65,24 @@ pub(crate) struct World {
     pub(crate) memory: MemoryStorage,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) scheduler: JobScheduler,
+    limit: Duration,
 }
 
 impl World {
     pub(crate) fn new() -> Self {
         let start = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-        let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(start));
+        Self::with_clock(Arc::new(TokioClock::starting_at(start)), LIMIT)
+    }
+
+    /// For the few tests that want several threads, where no clock can be moved.
+    pub(crate) fn with_real_time() -> Self {
+        Self::with_clock(Arc::new(SystemClock), REAL_LIMIT)
+    }
+
+    fn with_clock(clock: Arc<dyn Clock>, limit: Duration) -> Self {
         let memory = MemoryStorage::with_options(MemoryStorageOptions::default().clock(Arc::clone(&clock)));
         let scheduler = JobScheduler::with_local_clock(Arc::new(memory.clone()), Arc::clone(&clock));
-        Self { memory, clock, scheduler }
+        Self { memory, clock, scheduler, limit }
     }
 
     /// A server over the storage of this world, or over a wrapper around it.
@@ -95,21 +114,25 @@ impl World {
         self.memory.job_counts().await.unwrap().in_state(state)
     }
 
-    /// Waits until the job is as `fits` says. Every change of a job but its claim is noticed.
-    pub(crate) async fn job_when(&self, id: JobId, fits: impl Fn(&Job) -> bool) -> Job {
+    /// Waits until `look` finds something: looks after every change, and now and then because a claim gives no hint.
+    async fn until<T>(&self, look: impl AsyncFn() -> Option<T>) -> Option<T> {
         let mut changes = self.memory.changes().unwrap().subscribe();
-        let fitting = async {
+        let found = async {
             loop {
-                let job = self.job(id).await;
-                if fits(&job) {
-                    return job;
+                if let Some(found) = look().await {
+                    return found;
                 }
-                changes.next().await.expect("the storage is open");
+                let _ = tokio::time::timeout(Duration::from_millis(500), changes.next()).await;
             }
         };
-        match tokio::time::timeout(LIMIT, fitting).await {
-            Ok(job) => job,
-            Err(_) => panic!("the job never came to that, it is {:?}", self.job(id).await),
+        tokio::time::timeout(self.limit, found).await.ok()
+    }
+
+    /// Waits until the job is as `fits` says.
+    pub(crate) async fn job_when(&self, id: JobId, fits: impl Fn(&Job) -> bool) -> Job {
+        match self.until(async || Some(self.job(id).await).filter(&fits)).await {
+            Some(job) => job,
+            None => panic!("the job never came to that, it is {:?}", self.job(id).await),
         }
     }
 
@@ -120,13 +143,7 @@ impl World {
 
     /// Waits until so many jobs are in this state.
     pub(crate) async fn until_count(&self, state: StateName, count: u64) {
-        let mut changes = self.memory.changes().unwrap().subscribe();
-        let reached = async {
-            while self.count(state).await != count {
-                changes.next().await.expect("the storage is open");
-            }
-        };
-        if tokio::time::timeout(LIMIT, reached).await.is_err() {
+        if self.until(async || (self.count(state).await == count).then_some(())).await.is_none() {
             panic!("{} jobs are {state}, not {count}", self.count(state).await);
         }
     }

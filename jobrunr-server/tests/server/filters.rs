@@ -1,0 +1,204 @@
+//! The hooks around a run: which are called, in what order, and that they can do no harm.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jobrunr_core::filters::{JobFilter, StateElection};
+use jobrunr_core::{Failure, HistoryEntry, Job, JobBuilder, JobContext, JobResult, JobState, StateName};
+
+use crate::world::{Doing, Work, World, pass, states, work};
+
+type Log = Arc<Mutex<Vec<String>>>;
+
+/// Writes down every call.
+struct Writes(Log);
+
+impl Writes {
+    fn write(&self, text: impl Into<String>) {
+        self.0.lock().unwrap().push(text.into());
+    }
+}
+
+#[async_trait]
+impl JobFilter for Writes {
+    fn elect_state(&self, election: &mut StateElection<'_>) {
+        let states: Vec<_> = election.states().iter().map(|state| state.name().as_str()).collect();
+        self.write(format!("elect {} -> {}", election.job().state_name(), states.join("+")));
+    }
+
+    async fn on_state_applied(&self, _: &Job, entry: &HistoryEntry) {
+        self.write(format!("applied {}", entry.state.name()));
+    }
+
+    async fn on_processing(&self, job: &Job) {
+        self.write(format!("processing {}", job.state_name()));
+    }
+
+    async fn on_succeeded(&self, job: &Job) {
+        self.write(format!("succeeded {}", job.state_name()));
+    }
+
+    async fn on_failed(&self, _: &Job, failure: &Failure) {
+        self.write(format!("failed: {}", failure.message));
+    }
+
+    async fn on_failed_after_retries(&self, _: &Job, failure: &Failure) {
+        self.write(format!("failed after retries: {}", failure.message));
+    }
+}
+
+/// A handler that writes down its runs and fails as long as the number is at least the attempt.
+fn writing(log: &Log) -> Doing<impl Fn(Work, JobContext) -> std::future::Ready<JobResult> + use<>> {
+    let log = Arc::clone(log);
+    Doing(move |Work { number }: Work, context: JobContext| {
+        log.lock().unwrap().push("run".to_owned());
+        std::future::ready(if context.attempt() <= number { Err("no".into()) } else { Ok(()) })
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_hooks_of_a_run_come_in_the_documented_order() {
+    let world = World::new();
+    let log = Log::default();
+    let server = world
+        .server()
+        .filter(Writes(Arc::clone(&log)))
+        .handle::<Work, _>(writing(&log))
+        .start()
+        .await
+        .unwrap();
+
+    let id = world.enqueue(1).await;
+    world.job_in(id, StateName::Succeeded).await;
+    server.stop().await;
+
+    let expected = [
+        "processing PROCESSING",
+        "run",
+        "elect PROCESSING -> FAILED+SCHEDULED",
+        "applied FAILED",
+        "applied SCHEDULED",
+        "failed: no",
+        "applied ENQUEUED",
+        "processing PROCESSING",
+        "run",
+        "elect PROCESSING -> SUCCEEDED",
+        "applied SUCCEEDED",
+        "succeeded SUCCEEDED",
+    ];
+    assert_eq!(*log.lock().unwrap(), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_failure_has_a_hook_of_its_own() {
+    let world = World::new();
+    let log = Log::default();
+    let filter = Writes(Arc::clone(&log));
+    let server = world.server().filter(filter).handle::<Work, _>(writing(&log)).start().await.unwrap();
+
+    let id = world.create(JobBuilder::new(work(1)).retries(0)).await;
+    world.job_in(id, StateName::Failed).await;
+    server.stop().await;
+
+    assert_eq!(log.lock().unwrap().last().unwrap(), "failed after retries: no");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_filter_elects_another_state() {
+    struct DeletesInsteadOfFailing;
+    #[async_trait]
+    impl JobFilter for DeletesInsteadOfFailing {
+        fn elect_state(&self, election: &mut StateElection<'_>) {
+            if election.states()[0].name() == StateName::Failed {
+                election.replace([JobState::Deleted { reason: Some("not worth it".into()) }]);
+            }
+        }
+    }
+    let world = World::new();
+    let log = Log::default();
+    let server = world
+        .server()
+        .filter(DeletesInsteadOfFailing)
+        .handle::<Work, _>(writing(&log))
+        .start()
+        .await
+        .unwrap();
+
+    let id = world.enqueue(1).await;
+
+    let job = world.job_in(id, StateName::Deleted).await;
+    assert_eq!(states(&job), ["ENQUEUED", "PROCESSING", "DELETED"]);
+    server.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn filters_that_panic_or_elect_nonsense_do_no_harm() {
+    struct Harmful;
+    #[async_trait]
+    impl JobFilter for Harmful {
+        fn elect_state(&self, election: &mut StateElection<'_>) {
+            election.replace([JobState::Processed {}, JobState::enqueued()]);
+        }
+
+        async fn on_processing(&self, _: &Job) {
+            panic!("on processing")
+        }
+
+        async fn on_state_applied(&self, _: &Job, _: &HistoryEntry) {
+            panic!("on state applied")
+        }
+
+        async fn on_succeeded(&self, _: &Job) {
+            panic!("on succeeded")
+        }
+    }
+    let world = World::new();
+    let log = Log::default();
+    let server = world.server().filter(Harmful).handle::<Work, _>(writing(&log)).start().await.unwrap();
+
+    let id = world.enqueue(0).await;
+
+    let job = world.job_in(id, StateName::Succeeded).await;
+    assert_eq!(states(&job), ["ENQUEUED", "PROCESSING", "SUCCEEDED"]);
+    server.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_filter_that_elects_nothing_at_all_is_passed_over() {
+    struct ElectsNothing;
+    #[async_trait]
+    impl JobFilter for ElectsNothing {
+        fn elect_state(&self, election: &mut StateElection<'_>) {
+            election.replace([]);
+        }
+    }
+    let world = World::new();
+    let log = Log::default();
+    let server = world.server().filter(ElectsNothing).handle::<Work, _>(writing(&log)).start().await.unwrap();
+
+    let id = world.enqueue(0).await;
+
+    world.job_in(id, StateName::Succeeded).await;
+    server.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_filter_that_never_ends_keeps_nothing_from_being_saved() {
+    struct Hangs;
+    #[async_trait]
+    impl JobFilter for Hangs {
+        async fn on_succeeded(&self, _: &Job) {
+            std::future::pending().await
+        }
+    }
+    let world = World::new();
+    let log = Log::default();
+    let server = world.server().filter(Hangs).handle::<Work, _>(writing(&log)).start().await.unwrap();
+
+    world.scheduler.enqueue_all(std::iter::repeat_n(work(0), 20)).await.unwrap();
+
+    world.until_count(StateName::Succeeded, 20).await;
+    pass(Duration::from_secs(1)).await;
+    server.stop().await;
+}
