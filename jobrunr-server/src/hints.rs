@@ -31,10 +31,10 @@ fn act_on(engine: &Engine, change: Change) {
             }
         }
         Change::JobScheduled { scheduled_at } => engine.job_is_due_at(scheduled_at),
-        Change::JobChanged { id, state: StateName::Deleted } => {
-            if engine.holdings.find_running(id).is_some() {
-                engine.suspect(Some(id));
-            }
+        Change::JobChanged { id, state: StateName::Deleted }
+            if engine.holdings.find_running(id).is_some() =>
+        {
+            engine.suspect(Some(id));
         }
         Change::Resync => {
             engine.expect_work();

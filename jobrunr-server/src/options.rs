@@ -113,7 +113,7 @@ impl ServerOptions {
     }
 }
 
-fn within<T: PartialOrd + std::fmt::Debug>(
+fn within<T: PartialOrd + Copy + std::fmt::Debug>(
     option: &'static str,
     value: T,
     least: T,

@@ -47,32 +47,29 @@ pub(crate) fn elect(engine: &Engine, mut job: Job, ending: Ending) -> Option<Job
 
 /// Moves the job to these states, or to others if the filters elect them.
 pub(crate) fn enter_elected(engine: &Engine, job: &mut Job, states: Vec<JobState>, now: DateTime<Utc>) {
-    if engine.filters.is_empty() {
-        let _ = enter_all(job, states, now).map_err(|illegal| log_illegal(job, illegal));
-        return;
+    if !engine.filters.is_empty() {
+        let elected = engine.filters.elected(job, states.clone());
+        let mut moved = job.clone();
+        match enter_all(&mut moved, elected, now) {
+            Ok(()) if !moved.new_entries().is_empty() => {
+                *job = moved;
+                return;
+            }
+            Ok(()) => {
+                tracing::error!(job.id = %job.id(), "job filters elected no state and were passed over")
+            }
+            Err(illegal) => {
+                tracing::error!(job.id = %job.id(), "job filters elected an illegal move and were passed over: {illegal}");
+            }
+        }
     }
-    let elected = engine.filters.elected(job, states.clone());
-    let mut moved = job.clone();
-    let outcome = match enter_all(&mut moved, elected, now) {
-        Ok(()) if !moved.new_entries().is_empty() => Ok(*job = moved),
-        Ok(()) => {
-            tracing::error!(job.id = %job.id(), "job filters elected no state at all, so they were passed over");
-            enter_all(job, states, now)
-        }
-        Err(illegal) => {
-            tracing::error!(job.id = %job.id(), "job filters elected an illegal move, so they were passed over: {illegal}");
-            enter_all(job, states, now)
-        }
-    };
-    let _ = outcome.map_err(|illegal| log_illegal(job, illegal));
+    if let Err(illegal) = enter_all(job, states, now) {
+        tracing::error!(job.id = %job.id(), "the outcome of a run was cut short: {illegal}");
+    }
 }
 
 fn enter_all(job: &mut Job, states: Vec<JobState>, now: DateTime<Utc>) -> Result<(), IllegalTransition> {
     states.into_iter().try_for_each(|state| job.transition(state, now))
-}
-
-fn log_illegal(job: &Job, illegal: IllegalTransition) {
-    tracing::error!(job.id = %job.id(), "the outcome of a run was dropped: {illegal}");
 }
 
 fn states_after_failure(

@@ -37,8 +37,11 @@ pub(crate) enum RunError {
 pub(crate) struct Registration {
     job_types: Vec<&'static str>,
     dependencies: Vec<Dependency>,
-    build: Box<dyn FnOnce(&Arc<Provided>) -> Arc<dyn ErasedHandler> + Send>,
+    build: BuildHandler,
 }
+
+/// Makes the handler once everything that was provided is there.
+type BuildHandler = Box<dyn FnOnce(&Arc<Provided>) -> Arc<dyn ErasedHandler> + Send>;
 
 impl Registration {
     /// Of a value that handles `R`.

@@ -11,6 +11,7 @@ use jobrunr_server::{BackgroundJobServerBuilder, Keep, Retention, TypeRetention}
 use crate::faulty::Faulty;
 use crate::world::{Doing, Other, Work, World, pass, seconds, states, work};
 
+const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 
 fn idle(builder: BackgroundJobServerBuilder) -> BackgroundJobServerBuilder {
@@ -78,19 +79,19 @@ async fn the_clock_of_the_storage_counts_not_that_of_the_machine() {
 #[tokio::test(start_paused = true)]
 async fn a_success_is_deleted_after_36_hours_and_purged_after_another_72() {
     let world = World::new();
-    let server = idle(world.server()).start().await.unwrap();
+    let server = idle(world.server().poll_interval(MINUTE)).start().await.unwrap();
     let id = world.enqueue(1).await;
     world.job_in(id, StateName::Succeeded).await;
 
     pass(36 * HOUR - Duration::from_secs(1)).await;
     assert_eq!(world.job(id).await.state_name(), StateName::Succeeded);
-    pass(Duration::from_secs(30)).await;
+    pass(Duration::from_secs(90)).await;
     let job = world.job(id).await;
     assert_eq!(states(&job), ["ENQUEUED", "PROCESSING", "SUCCEEDED", "DELETED"]);
 
-    pass(72 * HOUR - Duration::from_secs(60)).await;
+    pass(72 * HOUR - Duration::from_secs(120)).await;
     assert!(world.memory.find_job(id).await.unwrap().is_some());
-    pass(Duration::from_secs(90)).await;
+    pass(Duration::from_secs(240)).await;
     assert!(world.memory.find_job(id).await.unwrap().is_none());
     assert_eq!(world.memory.job_counts().await.unwrap().succeeded_all_time, 1);
     server.stop().await;
@@ -104,7 +105,14 @@ async fn a_failure_stays_until_somebody_acts_unless_said_otherwise() {
     ] {
         let world = World::new();
         let handler = Doing(async |_: Work, _| -> JobResult { Err(JobError::do_not_retry("no")) });
-        let server = world.server().retention(retention).handle::<Work, _>(handler).start().await.unwrap();
+        let server = world
+            .server()
+            .poll_interval(MINUTE)
+            .retention(retention)
+            .handle::<Work, _>(handler)
+            .start()
+            .await
+            .unwrap();
         let id = world.enqueue(1).await;
         world.job_in(id, StateName::Failed).await;
 
@@ -125,7 +133,7 @@ async fn a_job_type_may_have_a_retention_of_its_own() {
             "other",
             TypeRetention::default().delete_succeeded_after(HOUR).purge_deleted_after(HOUR),
         );
-    let server = idle(world.server().retention(retention))
+    let server = idle(world.server().poll_interval(MINUTE).retention(retention))
         .handle::<Other, _>(Doing(async |_: Other, _| Ok(())))
         .start()
         .await
@@ -134,10 +142,10 @@ async fn a_job_type_may_have_a_retention_of_its_own() {
     let own = world.scheduler.enqueue(Other {}).await.unwrap();
     world.until_count(StateName::Succeeded, 2).await;
 
-    pass(HOUR + Duration::from_secs(30)).await;
+    pass(HOUR + 2 * MINUTE).await;
     assert_eq!(world.job(own).await.state_name(), StateName::Deleted);
     assert_eq!(world.job(usual).await.state_name(), StateName::Succeeded);
-    pass(200 * HOUR).await;
+    pass(20 * HOUR).await;
 
     assert!(world.memory.find_job(own).await.unwrap().is_none());
     assert_eq!(world.job(usual).await.state_name(), StateName::Deleted);

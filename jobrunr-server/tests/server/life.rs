@@ -180,10 +180,10 @@ async fn ten_thousand_jobs_are_each_run_once_by_three_servers() {
         server.stop().await;
     }
 
+    assert_eq!(world.job(ids[9_999]).await.history().len(), 3);
     let runs = runs.lock().unwrap();
     assert_eq!(runs.len(), 10_000);
     assert_eq!(runs.iter().collect::<HashSet<_>>().len(), 10_000);
-    assert_eq!(world.job(ids[9_999]).await.history().len(), 3);
 }
 
 #[tokio::test(start_paused = true)]

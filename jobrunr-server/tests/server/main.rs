@@ -1,5 +1,7 @@
 //! The server end to end, on the in-memory storage, with a clock that jumps over whatever nobody does anything in.
 
+#![expect(clippy::unwrap_used, reason = "in tests a panic is the right answer, also in what they share")]
+
 mod cancellation;
 mod cluster;
 mod failures;
