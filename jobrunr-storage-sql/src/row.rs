@@ -148,10 +148,11 @@ impl JobRow {
     #[must_use]
     pub fn salvage(&self) -> Option<Job> {
         let readable = self.archive.iter().flatten().filter_map(|json| decode_entries(json).ok());
-        let history: Vec<HistoryEntry> = readable.flatten().collect();
-        let is_corrupt_mark = |state: &JobState| matches!(state, JobState::Failed(failure) if failure.kind == FailureKind::Corrupt);
-        let was_parked = history.iter().any(|entry| is_corrupt_mark(&entry.state));
-        if !was_parked || history.last().is_none_or(|last| last.state.name() != self.columns.state) {
+        let archived: Vec<HistoryEntry> = readable.flatten().collect();
+        let columns = HotColumns { archived_entries: archived.len(), ..self.columns.clone() };
+        let history = columns.history(archived, self.server.as_ref(), self.result.clone()).ok()?;
+        let is_corrupt_mark = |entry: &HistoryEntry| matches!(&entry.state, JobState::Failed(failure) if failure.kind == FailureKind::Corrupt);
+        if !history.iter().any(is_corrupt_mark) {
             return None;
         }
         let Lane { queue, signature } = self.lane.clone();

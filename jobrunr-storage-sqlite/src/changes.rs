@@ -18,7 +18,7 @@ use crate::session::View;
 pub(crate) type SharedHub = ChangeHub;
 
 /// How often the file is looked at.
-const LOOK_INTERVAL: Duration = Duration::from_millis(8);
+const LOOK_INTERVAL: Duration = Duration::from_millis(12);
 
 /// How many of the latest rare changes are kept for other processes to read.
 pub(crate) const KEPT_CHANGES: i64 = 1_000;
@@ -51,7 +51,7 @@ impl Watch {
 
     /// Looks whether others have changed the file since the last look, and if so tells what there is to do now.
     ///
-    /// The first look only notes how things are: who listens from now on looks for himself first.
+    /// The very first look, when the storage is set up, only notes how things are.
     pub(crate) fn look(&mut self, view: View<'_>, hub: &ChangeHub, origin: i64) -> Outcome<()> {
         let now = Instant::now();
         let is_first = self.looked_at.replace(now).is_none();

@@ -25,7 +25,7 @@ pub(crate) fn open_writer(options: &SqliteOptions) -> Outcome<Connection> {
     };
     connection.execute_batch(&format!(
         "PRAGMA synchronous = {synchronous}; PRAGMA cache_size = -32000; PRAGMA temp_store = MEMORY; \
-         PRAGMA foreign_keys = OFF; PRAGMA wal_autocheckpoint = 2000;"
+         PRAGMA foreign_keys = OFF; PRAGMA wal_autocheckpoint = 2000; PRAGMA journal_size_limit = 67108864;"
     ))?;
     if let Some(bytes) = options.max_file_bytes {
         let page_bytes: u32 = connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
@@ -42,9 +42,8 @@ pub(crate) fn open_reader(options: &SqliteOptions, path: &Path) -> Outcome<Conne
     let connection = open_file(path, options)?;
     connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
     connection.busy_timeout(options.busy_timeout)?;
-    connection.execute_batch(
-        "PRAGMA query_only = ON; PRAGMA cache_size = -8000; PRAGMA temp_store = MEMORY; PRAGMA mmap_size = 268435456;",
-    )?;
+    connection
+        .execute_batch("PRAGMA query_only = ON; PRAGMA cache_size = -8000; PRAGMA temp_store = MEMORY;")?;
     Ok(connection)
 }
 

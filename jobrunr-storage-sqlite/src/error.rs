@@ -55,6 +55,16 @@ impl Failure {
 
 const PANICKED: &str = "the storage panicked; nothing of this call was done";
 
+/// What SQLite itself said, if it was SQLite that said something.
+pub(crate) fn sqlite_error(error: &rusqlite::Error) -> Option<ffi::Error> {
+    match error {
+        rusqlite::Error::SqliteFailure(error, _) | rusqlite::Error::SqlInputError { error, .. } => {
+            Some(*error)
+        }
+        _ => None,
+    }
+}
+
 pub(crate) fn is_busy(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
@@ -81,7 +91,7 @@ pub(crate) fn classify(error: &rusqlite::Error, operation: &'static str) -> Stor
     let unavailable =
         |cause: Cause| StorageError::Unavailable { provider, operation, source: Box::new(cause) };
     let backend = |cause: Cause| StorageError::Backend { provider, operation, source: Box::new(cause) };
-    let Some(error) = error.sqlite_error() else { return classify_own(error, operation) };
+    let Some(error) = sqlite_error(error) else { return classify_own(error, operation) };
     let cause = |advice| Cause { extended_code: error.extended_code, advice };
     match error.code {
         ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => unavailable(cause(
@@ -117,26 +127,22 @@ pub(crate) fn classify(error: &rusqlite::Error, operation: &'static str) -> Stor
             what: "the file is no SQLite database; it was not changed".to_owned(),
         },
         ErrorCode::TooBig => backend(cause("a value is larger than SQLite takes")),
+        ErrorCode::Unknown if error.extended_code == ffi::SQLITE_ERROR => {
+            backend(cause("a table or column is missing; set the storage up first"))
+        }
         _ => backend(cause("")),
     }
 }
 
 /// Errors that rusqlite itself raises; those about types mean that a column holds what it never should.
 fn classify_own(error: &rusqlite::Error, operation: &'static str) -> StorageError {
-    use rusqlite::Error::{
-        FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, SqlInputError,
-    };
+    use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType};
     match error {
         FromSqlConversionFailure(column, ..)
         | IntegralValueOutOfRange(column, _)
         | InvalidColumnType(column, ..) => {
             let what = format!("column {column} of a row holds a value of another type");
             StorageError::Corrupt { provider: PROVIDER, operation, what }
-        }
-        SqlInputError { error, .. } => {
-            let advice = "a table or column is missing; set the storage up first";
-            let cause = Cause { extended_code: error.extended_code, advice };
-            StorageError::Backend { provider: PROVIDER, operation, source: Box::new(cause) }
         }
         other => StorageError::Backend { provider: PROVIDER, operation, source: other.to_string().into() },
     }

@@ -23,7 +23,7 @@ impl RecurringJobStore for SqliteStorage {
         self.read("find a recurring job", move |view| {
             let mut statement = view.prepare(&view.statements.find_recurring)?;
             let found = statement.query_row([id.as_str()], read).optional()?;
-            Ok(found.map(decode).transpose()?)
+            Ok(found.as_ref().map(decode).transpose()?)
         })
         .await
     }
@@ -36,10 +36,9 @@ impl RecurringJobStore for SqliteStorage {
         let stored = self.read("list recurring jobs", move |view| list(view, &query)).await?;
         let mut jobs = Vec::with_capacity(stored.len());
         for row in stored {
-            let id = row.id.clone();
-            match decode(row) {
+            match decode(&row) {
                 Ok(job) => jobs.push(job),
-                Err(unreadable) => tracing::error!("recurring job {id} is passed over: {unreadable}"),
+                Err(unreadable) => tracing::error!("recurring job {} is passed over: {unreadable}", row.id),
             }
         }
         Ok(jobs)
@@ -69,7 +68,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<StoredRecurringJob> {
     Ok(StoredRecurringJob { id: row.get(0)?, version: row.get(1)?, body: row.get(2)? })
 }
 
-fn decode(stored: StoredRecurringJob) -> Result<RecurringJob, Unreadable> {
+fn decode(stored: &StoredRecurringJob) -> Result<RecurringJob, Unreadable> {
     let unreadable = |_| Unreadable::because("what is stored of the recurring job is no JSON of one");
     let mut job: RecurringJob = serde_json::from_str(&stored.body).map_err(unreadable)?;
     let version = u64::try_from(stored.version);

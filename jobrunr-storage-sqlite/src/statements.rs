@@ -179,3 +179,7 @@ statements! {
     latest_change = "SELECT coalesce(max(seq), 0) FROM {p}jobrunr_change";
     changes_since = "SELECT seq, origin, job_id, state FROM {p}jobrunr_change WHERE seq > ?1 ORDER BY seq";
 }
+
+#[cfg(test)]
+#[path = "statements_tests.rs"]
+mod tests;

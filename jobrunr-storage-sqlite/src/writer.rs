@@ -380,6 +380,9 @@ impl WriterThread {
         self.connection.busy_timeout(self.options.busy_timeout)?;
         let end = self.migrate_or_validate(set_up);
         self.connection.busy_timeout(Duration::ZERO)?;
+        if end.is_ok() {
+            self.look_for_changes();
+        }
         end
     }
 
@@ -467,3 +470,7 @@ impl Jitter {
         pause / 2 + pause * thousandths / 1_000
     }
 }
+
+#[cfg(test)]
+#[path = "writer_tests.rs"]
+mod tests;

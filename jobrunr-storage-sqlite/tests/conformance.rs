@@ -1,9 +1,12 @@
 //! The SQLite storage keeps the contract, with and without a table prefix.
 
-mod support;
+#[path = "support/folder.rs"]
+mod folder;
+#[path = "support/harness.rs"]
+mod harness;
 
+use harness::Sqlite;
 use storage_conformance_tests::{Prefixed, conformance_tests};
-use support::Sqlite;
 
 conformance_tests!(Sqlite);
 

@@ -51,7 +51,7 @@ impl Session<'_> {
         let mut claim = self.view.prepare(&self.view.statements.claim_job)?;
         let enough = claimed.jobs.len() + wanted;
         while claimed.jobs.len() < enough {
-            let Some((lane, waiting)) = line.next()? else { break };
+            let Some((lane, waiting)) = line.next(enough - claimed.jobs.len())? else { break };
             match self.take(lane, waiting.seq, request)? {
                 Ok(job) => {
                     let at = micros(job.updated_at());

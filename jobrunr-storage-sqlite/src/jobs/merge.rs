@@ -35,8 +35,8 @@ pub(super) struct Line<'c> {
     lanes: Vec<LaneCursor>,
     /// The first waiting job of each lane that has any.
     heads: BinaryHeap<Reverse<(Waiting, usize)>>,
-    /// How many more jobs may be wanted.
-    wanted: usize,
+    /// The lane that the job before came from: its next one is looked for only when another job is wanted.
+    taken_from: Option<usize>,
 }
 
 struct LaneCursor {
@@ -56,25 +56,27 @@ impl LineKey {
 impl<'c> Line<'c> {
     pub(super) fn new(view: View<'c>, lanes: Vec<i64>, wanted: usize) -> Outcome<Self> {
         let cursor = |lane| LaneCursor { lane, read: VecDeque::new(), after: Some(LineKey::start()) };
-        let mut line =
-            Self { view, lanes: lanes.into_iter().map(cursor).collect(), heads: BinaryHeap::new(), wanted };
+        let lanes = lanes.into_iter().map(cursor).collect();
+        let mut line = Self { view, lanes, heads: BinaryHeap::new(), taken_from: None };
         for index in 0..line.lanes.len() {
-            line.advance(index)?;
+            line.advance(index, wanted)?;
         }
         Ok(line)
     }
 
-    /// The next job in line with its lane.
-    pub(super) fn next(&mut self) -> Outcome<Option<(i64, Waiting)>> {
+    /// The next job in line with its lane; so many more are wanted, this one included.
+    pub(super) fn next(&mut self, wanted: usize) -> Outcome<Option<(i64, Waiting)>> {
+        if let Some(index) = self.taken_from.take() {
+            self.advance(index, wanted)?;
+        }
         let Some(Reverse((waiting, index))) = self.heads.pop() else { return Ok(None) };
-        self.wanted = self.wanted.saturating_sub(1);
-        self.advance(index)?;
+        self.taken_from = Some(index);
         Ok(Some((self.lanes[index].lane, waiting)))
     }
 
-    fn advance(&mut self, index: usize) -> Outcome<()> {
-        if self.lanes[index].read.is_empty() && self.wanted > 0 {
-            self.read_on(index)?;
+    fn advance(&mut self, index: usize, wanted: usize) -> Outcome<()> {
+        if self.lanes[index].read.is_empty() {
+            self.read_on(index, wanted)?;
         }
         if let Some(waiting) = self.lanes[index].read.pop_front() {
             self.heads.push(Reverse((waiting, index)));
@@ -82,11 +84,11 @@ impl<'c> Line<'c> {
         Ok(())
     }
 
-    fn read_on(&mut self, index: usize) -> Outcome<()> {
+    fn read_on(&mut self, index: usize, wanted: usize) -> Outcome<()> {
         let many = self.lanes.len();
         let lane = &mut self.lanes[index];
         let Some(after) = lane.after else { return Ok(()) };
-        let limit = (self.wanted / many).max(MIN_READ).min(self.wanted);
+        let limit = (wanted / many).max(MIN_READ).min(wanted);
         let mut statement = self.view.prepare(&self.view.statements.ready_jobs)?;
         let mut rows = statement.query(params![
             lane.lane,

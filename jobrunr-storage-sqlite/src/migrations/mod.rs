@@ -3,10 +3,11 @@
 use jobrunr_core::clock::Clock;
 use jobrunr_core::storage::{SetUp, StorageError};
 use jobrunr_storage_sql::{AppliedMigration, Migration, Migrations, SchemaProblem, TablePrefix, micros};
+use rusqlite::ffi::SQLITE_ERROR;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::PROVIDER;
-use crate::error::{Failure, Outcome};
+use crate::error::{Failure, Outcome, sqlite_error};
 use crate::statements::Statements;
 
 static MIGRATIONS: [Migration; 2] = [
@@ -47,9 +48,9 @@ pub(crate) fn check(connection: &Connection, prefix: &TablePrefix, set_up: SetUp
     let applied = read_applied(connection, prefix)?;
     match set_up {
         SetUp::Nothing => Ok(()),
-        SetUp::Migrate => migrations().plan(&applied).map(drop).map_err(mismatch),
+        SetUp::Migrate => migrations().plan(&applied).map(drop).map_err(|problem| mismatch(&problem)),
         SetUp::Validate => {
-            migrations().validate(&applied).map_err(mismatch)?;
+            migrations().validate(&applied).map_err(|problem| mismatch(&problem))?;
             check_statements(connection, prefix)
         }
     }
@@ -59,7 +60,10 @@ pub(crate) fn check(connection: &Connection, prefix: &TablePrefix, set_up: SetUp
 fn check_statements(connection: &Connection, prefix: &TablePrefix) -> Outcome<()> {
     for (name, sql) in Statements::render(prefix).all() {
         if let Err(error) = connection.prepare(sql) {
-            let rusqlite::Error::SqlInputError { .. } = error else { return Err(error.into()) };
+            let is_refused = sqlite_error(&error).is_some_and(|error| error.extended_code == SQLITE_ERROR);
+            if !is_refused {
+                return Err(error.into());
+            }
             let what = format!("a table, column or index that {name} needs is missing or was changed");
             return Err(StorageError::SchemaMismatch { provider: PROVIDER, what }.into());
         }
@@ -71,7 +75,7 @@ fn check_statements(connection: &Connection, prefix: &TablePrefix) -> Outcome<()
 pub(crate) fn apply(connection: &Connection, prefix: &TablePrefix, clock: &dyn Clock) -> Outcome<()> {
     // Race: another process may have migrated between the look before and this transaction, so look again.
     let applied = read_applied(connection, prefix)?;
-    let pending = migrations().plan(&applied).map_err(mismatch)?.pending;
+    let pending = migrations().plan(&applied).map_err(|problem| mismatch(&problem))?.pending;
     if pending.is_empty() {
         return Ok(());
     }
@@ -90,7 +94,7 @@ pub(crate) fn apply(connection: &Connection, prefix: &TablePrefix, clock: &dyn C
     Ok(())
 }
 
-fn mismatch(problem: SchemaProblem) -> Failure {
+fn mismatch(problem: &SchemaProblem) -> Failure {
     StorageError::SchemaMismatch { provider: PROVIDER, what: problem.to_string() }.into()
 }
 

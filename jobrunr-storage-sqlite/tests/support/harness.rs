@@ -1,7 +1,6 @@
 //! Fresh databases in folders of their own, and ways to spoil them.
 
 use std::borrow::Cow;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,34 +14,9 @@ use storage_conformance_tests::{
     TransactionEnd,
 };
 
-/// A folder that is removed with everything in it when it is dropped.
-#[derive(Debug)]
-pub(crate) struct Folder(PathBuf);
+use crate::folder::Folder;
 
-impl Folder {
-    pub(crate) fn new() -> std::io::Result<Self> {
-        let path = std::env::temp_dir().join(format!("jobrunr-sqlite-{}", uuid::Uuid::now_v7()));
-        std::fs::create_dir(&path)?;
-        Ok(Self(path))
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
-    }
-
-    /// The database in this folder.
-    pub(crate) fn database(&self) -> PathBuf {
-        self.0.join("jobs.db")
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // What is left behind lies in the folder for temporary files.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
+/// Fresh files, each in a folder of its own.
 pub(crate) struct Sqlite;
 
 #[async_trait]
