@@ -21,13 +21,28 @@ const fn arrows(
 const ALLOWED: &[Arrows] = &[
     arrows(
         "jobrunr",
-        &["jobrunr-core", "jobrunr-macros", "jobrunr-server", "jobrunr-storage-sqlite"],
+        &[
+            "jobrunr-core",
+            "jobrunr-macros",
+            "jobrunr-server",
+            "jobrunr-storage-postgres",
+            "jobrunr-storage-sqlite",
+        ],
         &["storage-conformance-tests"],
     ),
-    arrows("jobrunr-bench", &["jobrunr", "jobrunr-core", "jobrunr-server", "jobrunr-storage-sqlite"], &[]),
+    arrows(
+        "jobrunr-bench",
+        &["jobrunr", "jobrunr-core", "jobrunr-server", "jobrunr-storage-postgres", "jobrunr-storage-sqlite"],
+        &[],
+    ),
     arrows("jobrunr-core", &[], &["storage-conformance-tests"]),
     arrows("jobrunr-macros", &[], &["jobrunr", "jobrunr-core"]),
     arrows("jobrunr-server", &["jobrunr-core"], &["jobrunr-macros"]),
+    arrows(
+        "jobrunr-storage-postgres",
+        &["jobrunr-core", "jobrunr-storage-sql"],
+        &["storage-conformance-tests"],
+    ),
     arrows("jobrunr-storage-sql", &["jobrunr-core"], &[]),
     arrows(
         "jobrunr-storage-sqlite",
@@ -41,6 +56,7 @@ const ALLOWED: &[Arrows] = &[
 /// Packages from outside that only certain crates may name: a driver belongs to its backend, and nothing speaks HTTP.
 const HOMES: &[(&str, &[&str])] = &[
     ("rusqlite", &["jobrunr-bench", "jobrunr-storage-sqlite"]),
+    ("sqlx", &["jobrunr-bench", "jobrunr-storage-postgres", "jobrunr-storage-mysql"]),
     ("axum", &[]),
     ("hyper", &[]),
     ("reqwest", &[]),

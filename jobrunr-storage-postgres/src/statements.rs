@@ -1,0 +1,143 @@
+//! Every statement that is not put together from a query, rendered once with schema and prefix. The hot ones are functions
+//! in the database: see `migrations/0003_functions.sql`.
+
+use std::sync::Arc;
+
+use jobrunr_storage_sql::TablePrefix;
+
+macro_rules! statements {
+    ($($(#[$doc:meta])* $name:ident = $sql:expr;)+) => {
+        /// The statements with their prefix.
+        #[derive(Debug)]
+        pub(crate) struct Statements {
+            $($(#[$doc])* pub(crate) $name: Arc<str>,)+
+        }
+
+        impl Statements {
+            pub(crate) fn render(prefix: &TablePrefix) -> Self {
+                Self { $($name: prefix.render($sql).into(),)+ }
+            }
+        }
+    };
+}
+
+/// The columns that `rows.rs` reads, in its order, and where they come from.
+macro_rules! select_job {
+    ($metadata_names:literal, $metadata_values:literal, $condition:literal) => {
+        concat!(
+            "SELECT j.id, j.version, j.state, j.lane, j.priority, j.created_at, j.updated_at, j.archived_entries, \
+             j.scheduled_at, j.scheduled_entry_at, j.enqueued_entry_at, j.claimed_at, j.finished_at, j.deleted_at, \
+             j.deleted_reason, j.awaited_job_id, j.server, j.has_metadata, d.name, d.labels, d.settings, d.payload, \
+             CASE WHEN j.archived_entries > 0 THEN ARRAY(SELECT h.entries FROM {p}jobrunr_job_history h \
+             WHERE h.job = j.id ORDER BY h.first_entry) END, \
+             CASE WHEN j.finished_at IS NOT NULL THEN (SELECT r.result FROM {p}jobrunr_job_result r \
+             WHERE r.job = j.id AND r.entry = j.archived_entries + (j.scheduled_entry_at IS NOT NULL)::int \
+             + (j.enqueued_entry_at IS NOT NULL)::int + (j.claimed_at IS NOT NULL)::int) END, ",
+            $metadata_names,
+            ", ",
+            $metadata_values,
+            " FROM {p}jobrunr_job j LEFT JOIN {p}jobrunr_job_data d ON d.job = j.id WHERE ",
+            $condition
+        )
+    };
+}
+
+/// The same with the metadata.
+macro_rules! select_whole_job {
+    ($condition:literal) => {
+        select_job!(
+            "CASE WHEN j.has_metadata THEN ARRAY(SELECT m.name FROM {p}jobrunr_job_metadata m WHERE m.job = j.id \
+             ORDER BY m.name) END",
+            "CASE WHEN j.has_metadata THEN ARRAY(SELECT m.value FROM {p}jobrunr_job_metadata m WHERE m.job = j.id \
+             ORDER BY m.name) END",
+            $condition
+        )
+    };
+}
+
+statements! {
+    insert_new = "SELECT * FROM {p}jobrunr_insert_new($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+    insert = "SELECT * FROM {p}jobrunr_insert($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, \
+        $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39)";
+    claim = "SELECT * FROM {p}jobrunr_claim($1, $2, $3, $4, $5, $6, $7)";
+    succeed = "SELECT * FROM {p}jobrunr_succeed($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+    save = "SELECT * FROM {p}jobrunr_save($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, \
+        $18, $19, $20, $21, $22, $23, $24, $25, $26, $27)";
+    release = "SELECT * FROM {p}jobrunr_release($1, $2)";
+    delete = "SELECT {p}jobrunr_delete($1, $2)";
+    delete_aged = "SELECT {p}jobrunr_delete_aged($1, $2, $3, $4, $5, $6)";
+    park = "SELECT {p}jobrunr_park($1, $2, $3, $4, $5, $6, $7, $8)";
+    save_job_metadata = "SELECT {p}jobrunr_save_metadata($1, $2, $3)";
+    counts = "SELECT * FROM {p}jobrunr_counts()";
+
+    /// What is stored of jobs that a save did not win.
+    look_at = "SELECT id, version, state, updated_at, archived_entries FROM {p}jobrunr_job WHERE id = ANY ($1)";
+    /// Takes over jobs of a claim whose answer was lost; each is found once.
+    recover = "UPDATE {p}jobrunr_job SET claim = $5 WHERE id = ANY (ARRAY(SELECT id FROM {p}jobrunr_job \
+        WHERE state = 3 AND updated_at >= $1 AND server = $2 AND claim = $3 LIMIT $4 FOR UPDATE)) RETURNING id";
+    find_jobs = select_whole_job!("j.id = ANY ($1)");
+    list_jobs = select_job!("NULL::text[]", "NULL::text[]", "j.id = ANY ($1)");
+
+    number_lanes = "WITH wanted AS (SELECT * FROM unnest($1::text[], $2::text[]) AS w (queue, signature)), \
+        added AS (INSERT INTO {p}jobrunr_lane AS l (queue, signature) SELECT queue, signature FROM wanted \
+        ON CONFLICT (queue, signature) DO UPDATE SET queue = excluded.queue RETURNING l.id, l.queue, l.signature) \
+        SELECT id, queue, signature FROM added";
+    find_lanes = "SELECT id, queue, signature FROM {p}jobrunr_lane WHERE id = ANY ($1)";
+    number_servers = "INSERT INTO {p}jobrunr_server_name AS s (server_id, name) \
+        SELECT * FROM unnest($1::uuid[], $2::text[]) \
+        ON CONFLICT (server_id, name) DO UPDATE SET name = excluded.name RETURNING s.id, s.server_id, s.name";
+    find_server_names = "SELECT id, server_id, name FROM {p}jobrunr_server_name WHERE id = ANY ($1)";
+
+    /// ENQUEUED jobs by their lane, in which few or many wait; those of other states one by one.
+    list_signatures = "SELECT DISTINCT l.signature FROM {p}jobrunr_lane l WHERE (2 = ANY ($1) AND EXISTS \
+        (SELECT 1 FROM {p}jobrunr_job j WHERE j.lane = l.id AND j.queued_at IS NOT NULL)) \
+        OR l.id IN (SELECT DISTINCT j.lane FROM {p}jobrunr_job j WHERE j.state = ANY ($1) AND j.state <> 2)";
+
+    save_recurring = "INSERT INTO {p}jobrunr_recurring_job AS r (id, version, paused, next_run_at, body) \
+        VALUES ($1, 1, $2, $3, $4) ON CONFLICT (id) DO UPDATE SET version = r.version + 1, \
+        paused = excluded.paused, next_run_at = excluded.next_run_at, body = excluded.body RETURNING r.version";
+    save_recurring_at = "UPDATE {p}jobrunr_recurring_job SET version = version + 1, paused = $2, next_run_at = $3, \
+        body = $4 WHERE id = $1 AND version = $5 RETURNING version";
+    find_recurring = "SELECT id, version, body FROM {p}jobrunr_recurring_job WHERE id = $1";
+    list_recurring = "SELECT id, version, body FROM {p}jobrunr_recurring_job WHERE id > $1 ORDER BY id LIMIT $2";
+    list_due_recurring = "SELECT id, version, body FROM {p}jobrunr_recurring_job \
+        WHERE NOT paused AND next_run_at <= $3 AND id > $1 ORDER BY id LIMIT $2";
+    delete_recurring = "DELETE FROM {p}jobrunr_recurring_job WHERE id = $1 RETURNING id";
+
+    /// The clock of the server, or the latest time that was told, if that is later.
+    storage_time = "UPDATE {p}jobrunr_clock SET told = greatest(told, \
+        (extract(epoch FROM clock_timestamp()) * 1000000)::bigint) RETURNING told";
+    announce_server = "WITH clock AS (UPDATE {p}jobrunr_clock SET told = greatest(told, \
+        (extract(epoch FROM clock_timestamp()) * 1000000)::bigint) RETURNING told) \
+        INSERT INTO {p}jobrunr_server AS s (id, announcement, first_heartbeat_at, last_heartbeat_at, load) \
+        SELECT $1, $2, told, told, $3 FROM clock ON CONFLICT (id) DO UPDATE SET announcement = excluded.announcement \
+        RETURNING (SELECT told FROM clock)";
+    heartbeat = "WITH clock AS (UPDATE {p}jobrunr_clock SET told = greatest(told, \
+        (extract(epoch FROM clock_timestamp()) * 1000000)::bigint) RETURNING told), \
+        noted AS (UPDATE {p}jobrunr_server SET last_heartbeat_at = (SELECT told FROM clock), load = $2 \
+        WHERE id = $1 RETURNING id) SELECT told, EXISTS (SELECT 1 FROM noted) FROM clock";
+    list_servers = "SELECT id, announcement, first_heartbeat_at, last_heartbeat_at, load FROM {p}jobrunr_server \
+        ORDER BY first_heartbeat_at, id";
+    remove_server = "DELETE FROM {p}jobrunr_server WHERE id = $1 RETURNING id";
+    remove_silent_servers = "DELETE FROM {p}jobrunr_server WHERE last_heartbeat_at < $1 RETURNING id";
+
+    save_metadata = "INSERT INTO {p}jobrunr_metadata (name, owner, value, created_at, updated_at) \
+        VALUES ($1, $2, $3, $4, $5) ON CONFLICT (name, owner) \
+        DO UPDATE SET value = excluded.value, updated_at = excluded.updated_at";
+    find_metadata = "SELECT name, owner, value, created_at, updated_at FROM {p}jobrunr_metadata \
+        WHERE name = $1 AND owner = $2";
+    list_metadata = "SELECT name, owner, value, created_at, updated_at FROM {p}jobrunr_metadata \
+        WHERE name = $1 ORDER BY owner";
+    delete_metadata = "WITH gone AS (DELETE FROM {p}jobrunr_metadata WHERE name = $1 AND ($2::text IS NULL OR owner = $2) \
+        RETURNING 1) SELECT count(*) FROM gone";
+    insert_new_metadata = "INSERT INTO {p}jobrunr_metadata (name, owner, value, created_at, updated_at) \
+        VALUES ($1, $2, $3, $4, $4) ON CONFLICT (name, owner) DO NOTHING RETURNING 1";
+    replace_metadata = "UPDATE {p}jobrunr_metadata SET value = $3, updated_at = $4 \
+        WHERE name = $1 AND owner = $2 AND value = $5 RETURNING 1";
+
+    find_table = "SELECT to_regclass($1) IS NOT NULL";
+    find_schema = "SELECT 1 FROM pg_namespace WHERE nspname = $1";
+    list_migrations = "SELECT number, name, checksum FROM {p}jobrunr_migration ORDER BY number";
+    current_schema = "SELECT current_schema()::text";
+    notify = "SELECT pg_notify($1, n) FROM unnest($2::text[]) AS n";
+}
