@@ -12,7 +12,9 @@ use futures_util::stream;
 use jobrunr_core::clock::Clock;
 use jobrunr_core::filters::JobFilter;
 use jobrunr_core::memory::MemoryStorage;
-use jobrunr_core::storage::{ClaimRequest, JobQuery, JobSearch, JobStore, ServerStore, StorageExt, StorageProvider};
+use jobrunr_core::storage::{
+    ClaimRequest, JobQuery, JobSearch, JobStore, ServerStore, StorageExt, StorageProvider,
+};
 use jobrunr_core::{
     HistoryEntry, Job, JobBuilder, JobDraft, JobId, JobRequest, JobScheduler, Label, Labels, SchedulerError,
     ServerId, ServerRef, StateName,
