@@ -19,12 +19,12 @@ pub(crate) fn open_writer(options: &SqliteOptions) -> Outcome<Connection> {
     connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
     connection.busy_timeout(options.busy_timeout)?;
     connection.query_row("PRAGMA schema_version", [], |_| Ok(()))?;
-    let synchronous = match options.durability {
-        Durability::Full => "FULL",
-        Durability::Normal => "NORMAL",
+    let (synchronous, full) = match options.durability {
+        Durability::Full => ("FULL", "ON"),
+        Durability::Normal => ("NORMAL", "OFF"),
     };
     connection.execute_batch(&format!(
-        "PRAGMA synchronous = {synchronous}; PRAGMA cache_size = -32000; PRAGMA temp_store = MEMORY; \
+        "PRAGMA synchronous = {synchronous}; PRAGMA fullfsync = {full}; PRAGMA cache_size = -32000; PRAGMA temp_store = MEMORY; \
          PRAGMA foreign_keys = OFF; PRAGMA wal_autocheckpoint = 2000; PRAGMA journal_size_limit = 67108864;"
     ))?;
     if let Some(bytes) = options.max_file_bytes {

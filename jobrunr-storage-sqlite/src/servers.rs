@@ -11,17 +11,17 @@ use rusqlite::{Row, params};
 use serde_json::to_string;
 use uuid::Uuid;
 
-use crate::SqliteStorage;
 use crate::error::Failure;
+use crate::{PROVIDER, SqliteStorage};
 
+const TELL_TIME: &str = "tell the time";
 const TO_JSON: &str = "announcements and loads are texts and numbers";
 
 #[async_trait]
 impl ServerStore for SqliteStorage {
     async fn storage_time(&self) -> Result<DateTime<Utc>, StorageError> {
-        // By way of the writer, so that a storage that is closed or cannot be written says so.
-        let storage = self.clone();
-        self.write("tell the time", move |_| Ok(from_micros(storage.now())?)).await
+        self.check_open(TELL_TIME)?;
+        from_micros(self.now()).map_err(|unreadable| unreadable.into_error(PROVIDER, TELL_TIME, "the clock"))
     }
 
     async fn announce_server(&self, server: &ServerAnnouncement) -> Result<DateTime<Utc>, StorageError> {

@@ -334,7 +334,11 @@ async fn whatever_is_unreadable_is_parked_shown_as_corrupt_and_can_be_deleted() 
         storage.insert_jobs(&[damaged.clone(), good.clone()]).await.unwrap();
         assert_eq!(connect(&folder).execute(damage, params![1]).unwrap(), 1, "{damage}");
 
-        assert_eq!(storage.list_jobs(&JobQuery::all()).await.unwrap(), [good.clone()], "{damage}");
+        assert_eq!(
+            storage.list_jobs(&JobQuery::all()).await.unwrap(),
+            std::slice::from_ref(&good),
+            "{damage}"
+        );
         assert!(
             matches!(storage.find_job(damaged.id()).await, Err(StorageError::Corrupt { .. })),
             "{damage}"
@@ -412,7 +416,7 @@ async fn many_lanes_are_read_as_one_line_in_exact_order() {
             let signature = format!("type-{}", number * 7 % 40);
             let mut definition =
                 JobDefinition::new(signature.parse().unwrap(), JsonText::of(&number).unwrap());
-            definition.priority = i32::try_from(number * 3 % 5).unwrap();
+            definition.priority = number * 3 % 5;
             definition.queue = format!("queue-{}", number % 3).parse().unwrap();
             let at = at(i64::from(number * 11 % 17));
             Job::new(JobId::new(), definition, JobState::enqueued(), at).unwrap()

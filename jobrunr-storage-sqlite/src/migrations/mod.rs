@@ -28,7 +28,7 @@ fn migrations() -> Migrations {
 
 /// The whole schema as SQL text, for those who apply it by hand, on an empty database.
 pub(crate) fn export(prefix: &TablePrefix) -> String {
-    let mut sql = String::from("BEGIN IMMEDIATE;\n");
+    let mut sql = String::from("PRAGMA journal_mode = WAL;\nBEGIN IMMEDIATE;\n");
     sql.push_str(&prefix.render(CREATE_TABLE));
     for migration in migrations().all() {
         let Migration { number, name, sql: text } = migration;
