@@ -1,6 +1,5 @@
 //! Finding jobs by what they are.
 
-use std::cmp::Ordering;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -8,7 +7,6 @@ use jobrunr_core::storage::{JobCounts, JobQuery, JobSearch, StorageError};
 use jobrunr_core::{Job, JobSignature, StateName};
 use jobrunr_storage_sql::{Dialect, ListKind, Search, Value, render_count, render_list};
 use sqlx::Row;
-use uuid::Uuid;
 
 use crate::PostgresStorage;
 use crate::connection::Statement;
@@ -18,16 +16,10 @@ use crate::error::classify;
 impl JobSearch for PostgresStorage {
     async fn list_jobs(&self, query: &JobQuery) -> Result<Vec<Job>, StorageError> {
         const OPERATION: &str = "list jobs";
-        let search = render_list(query, &Postgres, &self.inner.prefix);
+        let mut search = render_list(query, &Postgres, &self.inner.prefix);
+        search.sql = format!("{}{}))", self.inner.statements.list_page, search.sql);
         let mut call = self.call(OPERATION).await?;
         let rows = call.rows(self.search(search)).await?;
-        let ids = rows.iter().map(|row| row.try_get::<Uuid, _>(0)).collect::<Result<Vec<_>, _>>();
-        let ids = ids.map_err(|error| classify(&error, OPERATION))?;
-        if ids.is_empty() {
-            call.finish().await?;
-            return Ok(Vec::new());
-        }
-        let rows = call.rows(self.statement(&self.inner.statements.list_jobs).bind(ids)).await?;
         let read = self.read_jobs(&mut call, &rows).await?;
         call.finish().await?;
         let mut jobs = Vec::with_capacity(read.len());
@@ -42,7 +34,6 @@ impl JobSearch for PostgresStorage {
             let order = (field.of(one), one.id()).cmp(&(field.of(other), other.id()));
             if query.order.descending { order.reverse() } else { order }
         });
-        debug_assert_ne!(jobs.len().cmp(&rows.len()), Ordering::Greater);
         Ok(jobs)
     }
 

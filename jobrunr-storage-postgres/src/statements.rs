@@ -76,6 +76,8 @@ statements! {
     recover = "UPDATE {p}jobrunr_job SET claim = $5 WHERE id = ANY (ARRAY(SELECT id FROM {p}jobrunr_job \
         WHERE state = 3 AND updated_at >= $1 AND server = $2 AND claim = $3 LIMIT $4 FOR UPDATE)) RETURNING id";
     find_jobs = select_whole_job!("j.id = ANY ($1)");
+    /// To be followed by the statement that gives the ids of a page, and two brackets: one statement sees one moment.
+    list_page = select_job!("NULL::text[]", "NULL::text[]", "j.id = ANY (ARRAY(");
     list_jobs = select_job!("NULL::text[]", "NULL::text[]", "j.id = ANY ($1)");
 
     number_lanes = "WITH wanted AS (SELECT * FROM unnest($1::text[], $2::text[]) AS w (queue, signature)), \
