@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use jobrunr_core::storage::{Heartbeat, HeartbeatReport, ServerLoad, StorageError};
+use jobrunr_core::storage::{Heartbeat, ServerLoad, StorageError};
 use tokio::time::Instant;
 
 use crate::back_off::BackOff;
@@ -30,7 +30,7 @@ pub(crate) async fn keep_beating(engine: Arc<Engine>, mut meter: LoadMeter) {
             () = engine.phases.parting.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
         }
-        pause = match beat(&engine, &mut meter).await {
+        pause = match answered(&engine, beat(&engine, &mut meter)).await {
             Ok(()) => {
                 back_off.succeeded();
                 poll_interval
@@ -48,7 +48,7 @@ async fn beat(engine: &Arc<Engine>, meter: &mut LoadMeter) -> Result<(), Storage
     let heartbeat = Heartbeat { server_id: life.id(), load };
     let sent_at = Instant::now();
     let sent_at_local = engine.clock.local_now();
-    let report = answered(engine, engine.storage.heartbeat(&heartbeat)).await?;
+    let report = engine.storage.heartbeat(&heartbeat).await?;
     engine.clock.adjust(sent_at_local, report.storage_time, engine.clock.local_now());
 
     if report.is_announced && !life.is_over() {
@@ -61,14 +61,13 @@ async fn beat(engine: &Arc<Engine>, meter: &mut LoadMeter) -> Result<(), Storage
     election::hold(engine).await
 }
 
-/// A heartbeat that is not answered in time counts as failed, however long the storage goes on trying.
+/// A heartbeat that is not answered in time has failed, however long the storage goes on trying.
 async fn answered(
     engine: &Engine,
-    call: impl Future<Output = Result<HeartbeatReport, StorageError>>,
-) -> Result<HeartbeatReport, StorageError> {
-    let limit = engine.settings.poll_interval * 2;
-    tokio::time::timeout(limit, call).await.unwrap_or_else(|elapsed| {
-        let (provider, operation) = (engine.storage.name(), "note a heartbeat");
+    beat: impl Future<Output = Result<(), StorageError>>,
+) -> Result<(), StorageError> {
+    tokio::time::timeout(engine.settings.poll_interval * 2, beat).await.unwrap_or_else(|elapsed| {
+        let (provider, operation) = (engine.storage.name(), "answer a heartbeat");
         Err(StorageError::Unavailable { provider, operation, source: elapsed.into() })
     })
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use jobrunr_core::handler::Wish;
-use jobrunr_core::{Failure, FailureKind, Job, JobContext, JobError, JobRun, JsonText};
+use jobrunr_core::{Failure, FailureKind, Job, JobContext, JobError, JobRun, JobState, JsonText, StateName};
 use tracing::Instrument;
 
 use crate::completer::Outcome;
@@ -50,12 +50,33 @@ async fn run(engine: &Arc<Engine>, Claimed { job, life }: Claimed) {
     engine.holdings.end_run(claim);
 
     let elected = span.in_scope(|| {
-        tracing::debug!(?ending, "the run has ended");
-        elect(engine, job, ending)
+        let elected = elect(engine, job, ending);
+        log(elected.as_ref());
+        elected
     });
     match elected {
         Some(job) => engine.complete(Outcome { job, claim, life }),
         None => engine.holdings.remove([claim]),
+    }
+}
+
+/// Tells how a run ended; of a failure only the message, its causes may hold parts of the payload.
+fn log(job: Option<&Job>) {
+    let Some(job) = job else {
+        tracing::debug!("the run has ended, its job was taken away meanwhile");
+        return;
+    };
+    let new = job.new_entries();
+    let failure = new.iter().find_map(|entry| match &entry.state {
+        JobState::Failed(failure) => Some(failure),
+        _ => None,
+    });
+    match failure {
+        Some(failure) if job.state_name() == StateName::Failed => {
+            tracing::warn!(kind = ?failure.kind, "the job failed and is not retried: {}", failure.message);
+        }
+        Some(failure) => tracing::info!(kind = ?failure.kind, "the run failed: {}", failure.message),
+        None => tracing::debug!(state = %job.state_name(), "the run has ended"),
     }
 }
 

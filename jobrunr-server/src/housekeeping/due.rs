@@ -1,6 +1,7 @@
 //! Releasing jobs whose time has come: the master by a precise timer, every server at its poll.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use jobrunr_core::storage::StorageError;
@@ -12,6 +13,9 @@ use crate::back_off::BackOff;
 use crate::completer::Saved;
 use crate::engine::Engine;
 use crate::options::HOUSEKEEPING_PAGE;
+
+/// Jobs that are due within this time of each other may be released together.
+const LEAST_PAUSE: Duration = Duration::from_millis(10);
 
 /// When the next job is due, as far as is known.
 #[derive(Debug, Default)]
@@ -63,28 +67,33 @@ impl DueTimes {
 /// Releases due jobs until the server stops.
 pub(crate) async fn keep_releasing(engine: Arc<Engine>) {
     let mut back_off = BackOff::new("release scheduled jobs", &engine.health);
-    let mut poll_at = Instant::now();
+    let (mut ready_at, mut poll_at) = (Instant::now(), Instant::now());
     loop {
+        let next_due = async {
+            tokio::time::sleep_until(ready_at).await;
+            engine.due_times.reached(&engine).await;
+        };
         tokio::select! {
             () = engine.phases.stopping.cancelled() => return,
-            () = engine.due_times.reached(&engine) => {}
+            () = next_due => {}
             () = tokio::time::sleep_until(poll_at) => {}
         }
         match release(&engine).await {
             Ok(()) => {
                 back_off.succeeded();
+                ready_at = Instant::now() + LEAST_PAUSE;
                 poll_at = Instant::now() + poll_interval(&engine);
             }
             Err(error) => {
-                poll_at = Instant::now() + back_off.failed(&error);
-                engine.due_times.forget();
+                ready_at = Instant::now() + back_off.failed(&error);
+                poll_at = ready_at;
             }
         }
     }
 }
 
 /// The master of a cluster whose storage sends no hints must look more often than others, or it learns of new jobs too late.
-fn poll_interval(engine: &Engine) -> std::time::Duration {
+fn poll_interval(engine: &Engine) -> Duration {
     let settings = &engine.settings;
     if engine.membership.is_master() {
         settings.poll_interval.min(settings.claim_interval)

@@ -26,6 +26,10 @@ pub(crate) enum Fault {
     AfterEffect,
     /// The database refuses, and trying again does not help.
     Refused,
+    /// The code of the storage panics.
+    Panic,
+    /// It never answers.
+    Hang,
 }
 
 type Rule = Box<dyn Fn(&'static str) -> Fault + Send + Sync>;
@@ -105,6 +109,8 @@ impl Faulty {
                 call.await?;
                 Err(StorageError::Unavailable { provider: "faulty", operation, source: source() })
             }
+            Fault::Panic => panic!("on command"),
+            Fault::Hang => std::future::pending().await,
             Fault::Refused => Err(StorageError::Backend { provider: "faulty", operation, source: source() }),
         }
     }

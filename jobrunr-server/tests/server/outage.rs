@@ -256,3 +256,67 @@ async fn a_stop_in_an_outage_ends_all_the_same_and_others_finish_the_work() {
     assert_eq!(runs.load(Ordering::Relaxed), 2, "at least once");
     other.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn while_outcomes_cannot_be_saved_no_more_jobs_start_than_the_server_takes_on() {
+    let world = World::new();
+    let storage = Faulty::new(&world.memory);
+    let runs = Arc::new(AtomicUsize::new(0));
+    storage.fail(|operation| if operation == "save_jobs" { Fault::BeforeEffect } else { Fault::None });
+    let server = world
+        .server_over(storage.shared())
+        .workers(4)
+        .prefetch(4)
+        .handle::<Work, _>(counting(&runs))
+        .start()
+        .await
+        .unwrap();
+
+    world.scheduler.enqueue_all((0..100).map(work)).await.unwrap();
+    pass(Duration::from_secs(300)).await;
+    let started = runs.load(Ordering::Relaxed);
+    assert!((8..=12).contains(&started), "{started} jobs have run");
+
+    storage.mend();
+    world.until_count(StateName::Succeeded, 100).await;
+    assert_eq!(runs.load(Ordering::Relaxed), 100);
+    server.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_storage_that_never_answers_costs_the_lease_until_it_does() {
+    let world = World::new();
+    let storage = Faulty::new(&world.memory);
+    let runs = Arc::new(AtomicUsize::new(0));
+    let server =
+        world.server_over(storage.shared()).handle::<Work, _>(counting(&runs)).start().await.unwrap();
+
+    storage.fail(|operation| if operation == "heartbeat" { Fault::Hang } else { Fault::None });
+    pass(Duration::from_secs(120)).await;
+    assert!(matches!(server.health(), Health::Degraded { .. }) && !server.is_master());
+    storage.mend();
+    pass(Duration::from_secs(60)).await;
+
+    assert!(server.health() == Health::Up && server.is_master());
+    server.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_storage_that_panics_ends_the_server_as_a_whole_and_it_says_so() {
+    let world = World::new();
+    let storage = Faulty::new(&world.memory);
+    let runs = Arc::new(AtomicUsize::new(0));
+    let server =
+        world.server_over(storage.shared()).handle::<Work, _>(counting(&runs)).start().await.unwrap();
+
+    storage.fail(|operation| if operation == "save_jobs" { Fault::Panic } else { Fault::None });
+    let id = world.enqueue(1).await;
+    let ended = server.run_until_shutdown().await;
+
+    assert!(matches!(ended, Err(ServerError::BrokeDown { part: "completer", .. })), "{ended:?}");
+    assert!(matches!(server.health(), Health::Down { why, .. } if why.contains("completer broke down")));
+    let other = world.server().handle::<Work, _>(counting(&runs)).start().await.unwrap();
+    world.job_in(id, StateName::Succeeded).await;
+    server.stop().await;
+    other.stop().await;
+}

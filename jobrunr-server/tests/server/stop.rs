@@ -199,3 +199,22 @@ async fn run_until_shutdown_returns_when_the_server_is_stopped_elsewhere() {
 
     result.unwrap();
 }
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_terminated_process_stops_its_server_gracefully() {
+    let world = World::with_real_time();
+    let (_gate, handler) = gated();
+    let server = world.server().handle::<Work, _>(handler).start().await.unwrap();
+
+    let terminate = async {
+        // Polled second: by now the server listens to signals.
+        let pid = std::process::id().to_string();
+        std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap()
+    };
+    let (result, sent) = tokio::join!(server.run_until_shutdown(), terminate);
+
+    result.unwrap();
+    assert!(sent.success());
+    assert_eq!(world.memory.list_servers().await.unwrap(), []);
+}
