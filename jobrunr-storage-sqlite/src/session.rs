@@ -37,6 +37,8 @@ pub(crate) struct Memory {
     pub(crate) origin: i64,
     lanes: Lanes,
     servers: HashMap<(uuid::Uuid, String), i64>,
+    /// The row numbers of jobs that were claimed and not saved yet, so that their saves need not look for them.
+    claimed: HashMap<JobId, i64>,
     counts: HashMap<i64, [i64; COUNTERS]>,
     hints: Hints,
 }
@@ -46,6 +48,9 @@ const COUNTERS: usize = StateName::ALL.len() + 1;
 
 /// How many servers' names are remembered at most.
 const REMEMBERED_SERVERS: usize = 1_024;
+
+/// How many claimed jobs' row numbers are remembered at most.
+const REMEMBERED_CLAIMS: usize = 16_384;
 
 /// The lanes that were read so far; a lane never changes, new ones have greater numbers.
 #[derive(Debug, Default)]
@@ -71,6 +76,7 @@ impl Memory {
             origin: i64::from_ne_bytes(origin.to_ne_bytes()),
             lanes: Lanes::default(),
             servers: HashMap::new(),
+            claimed: HashMap::new(),
             counts: HashMap::new(),
             hints: Hints::default(),
         }
@@ -155,14 +161,38 @@ impl Session<'_> {
         Ok(number)
     }
 
+    /// Remembers the row number of a job that was claimed: its save comes soon.
+    pub(crate) fn remember_claimed(&mut self, id: JobId, seq: i64) {
+        if self.memory.claimed.len() >= REMEMBERED_CLAIMS {
+            self.memory.claimed.clear();
+        }
+        self.memory.claimed.insert(id, seq);
+    }
+
+    /// The row number of a job, if it is remembered. It is a guess: another job may have it by now.
+    pub(crate) fn recall_claimed(&mut self, id: JobId) -> Option<i64> {
+        self.memory.claimed.remove(&id)
+    }
+
     /// Notes that a job of this lane has left one state and come to another.
     pub(crate) fn count(&mut self, lane: i64, from: Option<StateName>, to: Option<StateName>) {
+        self.count_many(lane, from, to, 1);
+    }
+
+    /// The same for so many of them.
+    pub(crate) fn count_many(
+        &mut self,
+        lane: i64,
+        from: Option<StateName>,
+        to: Option<StateName>,
+        jobs: i64,
+    ) {
         let counts = self.memory.counts.entry(lane).or_default();
         if let Some(from) = from {
-            counts[usize::from(from.index())] -= 1;
+            counts[usize::from(from.index())] -= jobs;
         }
         if let Some(to) = to {
-            counts[usize::from(to.index())] += 1;
+            counts[usize::from(to.index())] += jobs;
         }
     }
 

@@ -84,12 +84,25 @@ statements! {
     load_ready_job = select_job!(
         " FROM {p}jobrunr_job j LEFT JOIN {p}jobrunr_job_data d ON d.job = j.seq WHERE j.seq = ?1"
     );
-    claim_job = "UPDATE {p}jobrunr_job SET state = 3, version = version + 1, claimed_at = ?1, updated_at = ?1, \
-        server = ?2 WHERE seq = ?3";
+    /// The first jobs of one lane, with what was written once.
+    load_ready_jobs = select_job!(
+        " FROM {p}jobrunr_job j INDEXED BY {p}jobrunr_job_ready \
+         LEFT JOIN {p}jobrunr_job_data d ON d.job = j.seq \
+         WHERE j.state = 2 AND j.lane = ?1 AND j.queued_at IS NOT NULL \
+         ORDER BY j.rank, j.queued_at, j.id LIMIT ?2"
+    );
+    /// Claims the first jobs of one lane.
+    claim_jobs = "UPDATE {p}jobrunr_job SET state = 3, version = version + 1, claimed_at = max(?1, updated_at), \
+        updated_at = max(?1, updated_at), server = ?2 WHERE seq IN (SELECT seq FROM {p}jobrunr_job \
+        INDEXED BY {p}jobrunr_job_ready WHERE state = 2 AND lane = ?3 AND queued_at IS NOT NULL \
+        ORDER BY rank, queued_at, id LIMIT ?4)";
 
     /// A plain success touches as few columns, and so as few indexes, as it can.
     save_success = "UPDATE {p}jobrunr_job SET state = 5, version = ?1, finished_at = ?2, updated_at = ?2 \
         WHERE id = ?3 AND version = ?4 AND archived_entries = ?5 AND updated_at = ?6";
+    /// The same for a job whose row number is known since it was claimed.
+    save_claimed_success = "UPDATE {p}jobrunr_job SET state = 5, version = ?1, finished_at = ?2, updated_at = ?2 \
+        WHERE seq = ?7 AND id = ?3 AND version = ?4 AND archived_entries = ?5 AND updated_at = ?6";
     save_job = "UPDATE {p}jobrunr_job SET state = ?1, version = ?2, queued_at = ?3, updated_at = ?4, \
         archived_entries = ?5, server = ?6, scheduled_at = ?7, awaited_job_id = ?8, scheduled_entry_at = ?9, \
         enqueued_entry_at = ?10, claimed_at = ?11, finished_at = ?12, deleted_at = ?13, deleted_reason = ?14 \

@@ -134,17 +134,19 @@ impl Session<'_> {
         Ok(changed)
     }
 
-    fn change_to_success(&self, job: &SavedJob, stored: &Stored, change: &RowChange) -> Outcome<bool> {
-        let mut save = self.view.prepare(&self.view.statements.save_success)?;
-        let changed = save.execute(params![
-            job.version + 1,
-            change.columns.updated_at,
-            job.id.as_bytes(),
-            job.version,
-            stored.archived_entries,
-            stored.updated_at,
-        ])?;
-        Ok(changed == 1)
+    fn change_to_success(&mut self, job: &SavedJob, stored: &Stored, change: &RowChange) -> Outcome<bool> {
+        let statements = self.view.statements;
+        let (version, at) = (job.version + 1, change.columns.updated_at);
+        let Stored { archived_entries, updated_at, .. } = stored;
+        let id = job.id.as_bytes();
+        if let Some(seq) = self.recall_claimed(job.id) {
+            let mut save = self.view.prepare(&statements.save_claimed_success)?;
+            if save.execute(params![version, at, id, job.version, archived_entries, updated_at, seq])? == 1 {
+                return Ok(true);
+            }
+        }
+        let mut save = self.view.prepare(&statements.save_success)?;
+        Ok(save.execute(params![version, at, id, job.version, archived_entries, updated_at])? == 1)
     }
 
     fn change_all_columns(&mut self, job: &SavedJob, stored: &Stored, change: &RowChange) -> Outcome<bool> {
