@@ -162,7 +162,7 @@ async fn a_backlog_of_ended_jobs_is_cleared_in_one_go_but_in_batches() {
     server.stop().await;
     pass(37 * HOUR).await;
 
-    let server = idle(world.server_over(storage.shared())).start().await.unwrap();
+    let server = idle(world.server_over(storage.shared()).poll_interval(MINUTE)).start().await.unwrap();
     world.until_count(StateName::Deleted, 3_500).await;
 
     assert_eq!(storage.calls()["save_jobs"], 4);

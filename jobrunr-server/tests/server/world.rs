@@ -117,12 +117,15 @@ impl World {
     /// Waits until `look` finds something: looks after every change, and now and then because a claim gives no hint.
     async fn until<T>(&self, look: impl AsyncFn() -> Option<T>) -> Option<T> {
         let mut changes = self.memory.changes().unwrap().subscribe();
+        let mut pause = Duration::from_millis(10);
         let found = async {
             loop {
                 if let Some(found) = look().await {
                     return found;
                 }
-                let _ = tokio::time::timeout(Duration::from_millis(500), changes.next()).await;
+                if tokio::time::timeout(pause, changes.next()).await.is_err() {
+                    pause = (pause * 2).min(Duration::from_secs(10));
+                }
             }
         };
         tokio::time::timeout(self.limit, found).await.ok()
