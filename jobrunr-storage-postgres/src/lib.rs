@@ -190,8 +190,7 @@ async fn check_server(connect: &PgConnectOptions, timeout: Duration) -> Result<(
     let version = match tokio::time::timeout(timeout, version).await {
         Ok(version) => version.map_err(|error| classify(&error, OPERATION))?,
         Err(_) => {
-            let (host, port) = (connect.get_host(), connect.get_port());
-            let source = format!("{host}:{port} did not answer within {timeout:?}").into();
+            let source = format!("the server did not answer within {timeout:?}").into();
             return Err(StorageError::Unavailable { provider: PROVIDER, operation: OPERATION, source });
         }
     };

@@ -11,7 +11,7 @@ use jobrunr_core::storage::{SetUp, StorageError, StorageProvider};
 pub enum ConnectError {
     /// The connection string begins with nothing that is known.
     #[error(
-        "the connection string names no database that JobRunr knows: write `sqlite:jobs.db`, `sqlite::memory:` or `memory:`"
+        "the connection string names no database that JobRunr knows: write `sqlite:jobs.db`, `sqlite::memory:`, `postgres://…` or `memory:`"
     )]
     UnknownScheme,
     /// The database is known, but this build cannot talk to it.
@@ -59,6 +59,7 @@ impl Database {
 /// |---|---|
 /// | `sqlite:jobs.db` | an SQLite file; with the feature `sqlite`, which is on by default |
 /// | `sqlite::memory:` | an SQLite database in memory; likewise |
+/// | `postgres://user:password@host:5432/database` | a PostgreSQL database; with the feature `postgres` |
 /// | `memory:` | the in-memory storage, without any database |
 ///
 /// To open a storage with options of your own, use its type and [`StorageProvider::set_up`] instead.
@@ -81,7 +82,7 @@ pub async fn connect(url: &str) -> Result<Arc<dyn StorageProvider>, ConnectError
     let storage: Arc<dyn StorageProvider> = match Database::of(url).ok_or(ConnectError::UnknownScheme)? {
         Database::Memory => Arc::new(MemoryStorage::new()),
         Database::Sqlite => open_sqlite(url).await?,
-        Database::Postgres => return Err(not_in_this_version("PostgreSQL", "postgres")),
+        Database::Postgres => open_postgres(url).await?,
         Database::MySql => return Err(not_in_this_version("MySQL and MariaDB", "mysql")),
         Database::Mongo => return Err(not_in_this_version("MongoDB", "mongo")),
         Database::Redis => return Err(not_in_this_version("Redis and Valkey", "redis")),
@@ -99,6 +100,20 @@ async fn open_sqlite(url: &str) -> Result<Arc<dyn StorageProvider>, ConnectError
 async fn open_sqlite(_url: &str) -> Result<Arc<dyn StorageProvider>, ConnectError> {
     let remedy = "switch on the feature `sqlite` of the crate jobrunr".to_owned();
     Err(ConnectError::NoSupport { database: "SQLite", remedy })
+}
+
+#[cfg(feature = "postgres")]
+async fn open_postgres(url: &str) -> Result<Arc<dyn StorageProvider>, ConnectError> {
+    // The scheme may be written in capitals, which the driver does not know.
+    let rest = url.split_once(':').map_or("", |(_, rest)| rest);
+    let url = format!("postgres:{rest}");
+    Ok(Arc::new(jobrunr_storage_postgres::PostgresStorage::connect(&url).await?))
+}
+
+#[cfg(not(feature = "postgres"))]
+async fn open_postgres(_url: &str) -> Result<Arc<dyn StorageProvider>, ConnectError> {
+    let remedy = "switch on the feature `postgres` of the crate jobrunr".to_owned();
+    Err(ConnectError::NoSupport { database: "PostgreSQL", remedy })
 }
 
 fn not_in_this_version(database: &'static str, feature: &str) -> ConnectError {

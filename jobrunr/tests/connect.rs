@@ -27,7 +27,9 @@ async fn memory_is_ready_for_use() {
 #[tokio::test]
 async fn a_database_of_a_feature_to_come_is_named_with_its_feature() {
     for (url, database, feature) in [
+        #[cfg(not(feature = "postgres"))]
         ("postgres://app:hunter2@db.internal/app", "PostgreSQL", "`postgres`"),
+        #[cfg(not(feature = "postgres"))]
         ("postgresql://app:hunter2@db.internal/app", "PostgreSQL", "`postgres`"),
         ("mysql://app:hunter2@db.internal/app", "MySQL", "`mysql`"),
         ("mariadb://app:hunter2@db.internal/app", "MariaDB", "`mysql`"),
@@ -53,6 +55,31 @@ async fn what_names_no_database_is_answered_with_what_does() {
 
         assert!(matches!(error, ConnectError::UnknownScheme), "{said}");
         assert!(said.contains("`sqlite:jobs.db`"), "{said}");
+        assert!(!said.contains("hunter2") && !said.contains("db.internal"), "{said}");
+    }
+}
+
+#[cfg(feature = "postgres")]
+mod postgres {
+    use jobrunr::storage::StorageError;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_that_is_not_there_is_told_without_the_connection_string() {
+        for url in ["postgres://app:hunter2@127.0.0.1:1/app", "POSTGRESQL://app:hunter2@127.0.0.1:1/app"] {
+            let (error, said) = everything_said_about(url).await;
+
+            assert!(matches!(error, ConnectError::Storage(StorageError::Unavailable { .. })), "{said}");
+            assert!(!said.contains("hunter2") && !said.contains("app:"), "{said}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_url_that_cannot_be_read_is_refused_without_being_shown() {
+        let (error, said) = everything_said_about("postgres://app:hunter2@db.internal:port/app").await;
+
+        assert!(matches!(error, ConnectError::Storage(StorageError::Unsupported { .. })), "{said}");
         assert!(!said.contains("hunter2") && !said.contains("db.internal"), "{said}");
     }
 }
