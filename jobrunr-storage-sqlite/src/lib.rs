@@ -35,7 +35,7 @@ use crate::options::Location;
 use crate::readers::Readers;
 use crate::session::{Session, View};
 use crate::statements::Statements;
-use crate::writer::Writer;
+use crate::writer::{Setting, Writer};
 
 const PROVIDER: &str = "sqlite";
 
@@ -95,9 +95,13 @@ impl SqliteStorage {
         let options = Arc::new(options);
         let statements = Arc::new(Statements::render(&prefix));
         let hub = Arc::new(ChangeHub::new());
-        let writer =
-            Writer::start(Arc::clone(&options), prefix.clone(), Arc::clone(&statements), Arc::clone(&hub))
-                .await?;
+        let writer = Writer::start(Setting {
+            options: Arc::clone(&options),
+            prefix: prefix.clone(),
+            statements: Arc::clone(&statements),
+            hub: Arc::clone(&hub),
+        })
+        .await?;
         let readers = match &options.location {
             Location::File(path) => Some(Readers::start(path.clone(), &options, &statements)?),
             Location::Memory => None,
