@@ -57,7 +57,6 @@ impl Database for Sqlite {
 
     fn statements(&self, fresh: &FreshDatabase) -> Option<u64> {
         let storage = fresh.concrete.downcast_ref::<SqliteStorage>()?;
-        let _ = storage;
-        None
+        Some(storage.write_statistics().statements)
     }
 }

@@ -61,13 +61,15 @@ struct Shared {
     reported: Mutex<HashSet<JobId>>,
 }
 
-/// How much a storage has written since it was opened.
+/// How much a storage has written since it was opened, and by how many statements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WriteStatistics {
     /// Transactions committed.
     pub commits: u64,
     /// Calls, or parts of large calls, that were committed with them.
     pub calls: u64,
+    /// Statements run, those that only read included; the latest run of each may not be counted yet.
+    pub statements: u64,
 }
 
 /// How many unreadable jobs are remembered as reported.
@@ -129,6 +131,7 @@ impl SqliteStorage {
         WriteStatistics {
             commits: statistics.commits.load(Ordering::Relaxed),
             calls: statistics.calls.load(Ordering::Relaxed),
+            statements: self.shared.statements.runs.load(Ordering::Relaxed),
         }
     }
 

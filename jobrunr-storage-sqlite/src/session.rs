@@ -1,11 +1,12 @@
 //! What a piece of work is given: a connection, the statements, and for writing what is collected until the commit.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::Ordering;
 
 use jobrunr_core::storage::{Change, ChangeHub};
 use jobrunr_core::{JobId, QueueName, ServerRef, StateName};
 use jobrunr_storage_sql::{Lane, from_micros};
-use rusqlite::{CachedStatement, Connection, params};
+use rusqlite::{CachedStatement, Connection, StatementStatus, params};
 
 use crate::error::Outcome;
 use crate::statements::Statements;
@@ -20,7 +21,11 @@ pub(crate) struct View<'c> {
 impl<'c> View<'c> {
     /// Prepares a statement, or takes it from those that are prepared already.
     pub(crate) fn prepare(&self, sql: &str) -> Outcome<CachedStatement<'c>> {
-        Ok(self.connection.prepare_cached(sql)?)
+        let statement = self.connection.prepare_cached(sql)?;
+        // The database itself counts how often a statement was run since it was last asked.
+        let runs = u64::try_from(statement.reset_status(StatementStatus::Run)).unwrap_or_default();
+        self.statements.runs.fetch_add(runs, Ordering::Relaxed);
+        Ok(statement)
     }
 }
 

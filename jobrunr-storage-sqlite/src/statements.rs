@@ -1,5 +1,7 @@
 //! Every statement that is not put together from a query, rendered once with the table prefix.
 
+use std::sync::atomic::AtomicU64;
+
 use jobrunr_storage_sql::TablePrefix;
 
 macro_rules! statements {
@@ -8,11 +10,13 @@ macro_rules! statements {
         #[derive(Debug)]
         pub(crate) struct Statements {
             $($(#[$doc])* pub(crate) $name: String,)+
+            /// How often any of them was run, as far as that was noted.
+            pub(crate) runs: AtomicU64,
         }
 
         impl Statements {
             pub(crate) fn render(prefix: &TablePrefix) -> Self {
-                Self { $($name: prefix.render($sql),)+ }
+                Self { $($name: prefix.render($sql),)+ runs: AtomicU64::new(0) }
             }
 
             /// All of them, by name.

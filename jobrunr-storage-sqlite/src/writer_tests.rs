@@ -70,7 +70,11 @@ async fn names(storage: &SqliteStorage) -> Vec<String> {
 
 fn since(storage: &SqliteStorage, before: WriteStatistics) -> WriteStatistics {
     let now = storage.write_statistics();
-    WriteStatistics { commits: now.commits - before.commits, calls: now.calls - before.calls }
+    WriteStatistics {
+        commits: now.commits - before.commits,
+        calls: now.calls - before.calls,
+        statements: now.statements - before.statements,
+    }
 }
 
 #[tokio::test]
