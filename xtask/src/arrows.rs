@@ -39,9 +39,14 @@ const ALLOWED: &[Arrows] = &[
     arrows("jobrunr-macros", &[], &["jobrunr", "jobrunr-core"]),
     arrows("jobrunr-server", &["jobrunr-core"], &["jobrunr-macros"]),
     arrows(
+        "jobrunr-storage-mysql",
+        &["jobrunr-core", "jobrunr-storage-sql"],
+        &["jobrunr-server", "storage-conformance-tests"],
+    ),
+    arrows(
         "jobrunr-storage-postgres",
         &["jobrunr-core", "jobrunr-storage-sql"],
-        &["storage-conformance-tests"],
+        &["jobrunr-server", "storage-conformance-tests"],
     ),
     arrows("jobrunr-storage-sql", &["jobrunr-core"], &[]),
     arrows(

@@ -6,6 +6,7 @@
 
 mod instance;
 mod machine;
+mod mariadb;
 mod postgres;
 
 use std::ffi::OsString;
@@ -16,7 +17,7 @@ use anyhow::{Result, bail};
 use instance::Instance;
 
 /// Every database there is for tests.
-const ALL: &[&dyn Database] = &[&postgres::Postgres];
+const ALL: &[&dyn Database] = &[&postgres::Postgres, &mariadb::MariaDb];
 
 /// What one database needs to be known of it.
 pub(crate) trait Database: Sync {
