@@ -8,7 +8,7 @@ use jobrunr_core::{JobContext, JobResult, StateName};
 use tokio::sync::mpsc;
 
 use crate::faulty::Faulty;
-use crate::world::{Doing, Work, World, seconds, states, work};
+use crate::world::{Doing, Work, World, next, seconds, states, work};
 
 /// What a handler tells the test.
 #[derive(Debug, PartialEq, Eq)]
@@ -49,14 +49,14 @@ async fn deleting_a_running_job_cancels_it_at_once() {
     let (sender, mut events) = mpsc::unbounded_channel();
     let server = world.server().handle::<Work, _>(waiting(sender, true)).start().await.unwrap();
     let id = world.enqueue(1).await;
-    assert_eq!(events.recv().await, Some(Event::Started));
+    assert_eq!(next(&mut events).await, Some(Event::Started));
     let deleted_at = world.now();
 
     world.scheduler.delete(id, "not needed").await.unwrap();
 
-    assert_eq!(events.recv().await, Some(Event::Cancelled));
+    assert_eq!(next(&mut events).await, Some(Event::Cancelled));
     assert!((world.now() - deleted_at).num_milliseconds() <= 5);
-    assert_eq!(events.recv().await, Some(Event::Dropped));
+    assert_eq!(next(&mut events).await, Some(Event::Dropped));
     server.stop().await;
     assert_eq!(states(&world.job(id).await), ["ENQUEUED", "PROCESSING", "DELETED"]);
 }
@@ -74,17 +74,17 @@ async fn a_cancelled_run_that_does_not_end_is_aborted_after_the_grace() {
         .await
         .unwrap();
     let id = world.enqueue(1).await;
-    assert_eq!(events.recv().await, Some(Event::Started));
+    assert_eq!(next(&mut events).await, Some(Event::Started));
     world.scheduler.delete(id, "not needed").await.unwrap();
-    assert_eq!(events.recv().await, Some(Event::Cancelled));
+    assert_eq!(next(&mut events).await, Some(Event::Cancelled));
     let cancelled_at = world.now();
 
-    assert_eq!(events.recv().await, Some(Event::Dropped));
+    assert_eq!(next(&mut events).await, Some(Event::Dropped));
 
     let grace = world.now() - cancelled_at;
     assert!(grace >= seconds(7) && grace < seconds(8), "{grace}");
     world.enqueue(2).await;
-    assert_eq!(events.recv().await, Some(Event::Started), "the worker is free again");
+    assert_eq!(next(&mut events).await, Some(Event::Started), "the worker is free again");
     server.stop().await;
 }
 
@@ -97,15 +97,15 @@ async fn without_hints_a_deleted_run_is_cancelled_at_the_next_heartbeat() {
         world.server_over(storage.shared()).handle::<Work, _>(waiting(sender, true)).start().await.unwrap();
     let id = world.enqueue(1).await;
     let other = world.enqueue(2).await;
-    assert_eq!(events.recv().await, Some(Event::Started));
-    assert_eq!(events.recv().await, Some(Event::Started));
+    assert_eq!(next(&mut events).await, Some(Event::Started));
+    assert_eq!(next(&mut events).await, Some(Event::Started));
     let deleted_at = world.now();
 
     world.scheduler.delete(id, "not needed").await.unwrap();
 
-    assert_eq!(events.recv().await, Some(Event::Cancelled));
+    assert_eq!(next(&mut events).await, Some(Event::Cancelled));
     assert!(world.now() - deleted_at <= seconds(15));
-    assert_eq!(events.recv().await, Some(Event::Dropped));
+    assert_eq!(next(&mut events).await, Some(Event::Dropped));
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert!(events.is_empty(), "the other run was not touched");
     assert_eq!(world.job(other).await.state_name(), StateName::Processing);
@@ -135,7 +135,7 @@ async fn an_external_job_that_is_completed_while_its_trigger_runs_keeps_that_out
         .unwrap();
     let _ = ended.borrow_and_update();
     let id = world.create(JobBuilder::external(work(1))).await;
-    assert_eq!(events.recv().await, Some(Event::Started));
+    assert_eq!(next(&mut events).await, Some(Event::Started));
 
     let mut job = world.memory.find_job(id).await.unwrap().unwrap();
     job.succeed(None, world.now()).unwrap();

@@ -9,7 +9,7 @@ use jobrunr_server::{BackgroundJobServer, BackgroundJobServerBuilder};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::faulty::{Fault, Faulty};
-use crate::world::{Doing, Work, World, pass, seconds, states, work};
+use crate::world::{Doing, Work, World, next, pass, seconds, soon, states, work};
 
 fn idle(builder: BackgroundJobServerBuilder) -> BackgroundJobServerBuilder {
     builder.handle::<Work, _>(Doing(async |_: Work, _| Ok(())))
@@ -101,7 +101,44 @@ async fn a_server_without_a_lease_starts_nothing_before_others_may_take_over() {
     assert!(started.is_empty(), "its lease of 45 s is over");
     assert_eq!(world.count(StateName::Enqueued).await, 1);
     cut_off.mend();
-    started.recv().await.unwrap();
+    next(&mut started).await.unwrap();
+    server.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_without_a_lease_does_not_start_what_it_claimed_ahead_either() {
+    let world = World::new();
+    let cut_off = Faulty::new(&world.memory);
+    let (sender, mut started) = mpsc::unbounded_channel();
+    let open = Arc::new(Semaphore::new(0));
+    let gate = Arc::clone(&open);
+    let server = world
+        .server_over(cut_off.shared())
+        .workers(1)
+        .prefetch(1)
+        .handle::<Work, _>(Doing(move |work: Work, _: JobContext| {
+            let (sender, gate) = (sender.clone(), Arc::clone(&gate));
+            async move {
+                sender.send(work.number)?;
+                gate.acquire().await?.forget();
+                Ok(())
+            }
+        }))
+        .start()
+        .await
+        .unwrap();
+    world.scheduler.enqueue_all([work(1), work(2)]).await.unwrap();
+    assert_eq!(next(&mut started).await, Some(1));
+
+    cut_off.fail(|operation| if operation == "heartbeat" { Fault::BeforeEffect } else { Fault::None });
+    pass(Duration::from_secs(46)).await;
+    open.add_permits(2);
+    pass(Duration::from_secs(100)).await;
+
+    assert!(started.is_empty());
+    assert_eq!(world.count(StateName::Processing).await, 2, "nor does it save anything");
+    cut_off.mend();
+    world.until_count(StateName::Succeeded, 2).await;
     server.stop().await;
 }
 
@@ -110,14 +147,14 @@ async fn a_server_that_was_declared_dead_cancels_its_runs_and_comes_back_under_a
     let world = World::new();
     let (server, mut started) = hanging(world.server()).await;
     let id = world.enqueue(1).await;
-    let run = started.recv().await.unwrap();
+    let run = next(&mut started).await.unwrap();
     let first_id = server.id();
 
     world.memory.remove_server(first_id).await.unwrap();
-    run.cancellation_token().cancelled().await;
+    soon(run.cancellation_token().cancelled()).await;
 
     // It is master too, so it finds the orphan of its former life and runs it in the new one.
-    let again = started.recv().await.unwrap();
+    let again = next(&mut started).await.unwrap();
     assert_ne!(server.id(), first_id);
     assert_eq!(again.job_id(), id);
     assert_eq!(again.server().id, server.id());
@@ -143,7 +180,7 @@ async fn the_outcomes_of_a_former_life_are_dropped() {
     let first =
         world.server_over(cut_off.shared()).name("first").handle::<Work, _>(slow).start().await.unwrap();
     let id = world.enqueue(1).await;
-    assert_eq!(started.recv().await.unwrap(), "first");
+    assert_eq!(next(&mut started).await.unwrap(), "first");
     let quick = Doing(async |_: Work, context: JobContext| Ok(context.server().name.clone()));
     let second = world.server().name("second").handle::<Work, _>(quick).start().await.unwrap();
 
@@ -168,8 +205,8 @@ async fn the_jobs_of_a_dead_server_are_run_again_if_retries_are_left() {
     let (dying, mut started) = hanging(world.server().name("dying")).await;
     let retried = world.enqueue(1).await;
     let last = world.create(JobBuilder::new(work(2)).retries(0)).await;
-    started.recv().await.unwrap();
-    started.recv().await.unwrap();
+    next(&mut started).await.unwrap();
+    next(&mut started).await.unwrap();
     let died_at = world.now();
 
     drop(dying);
@@ -192,7 +229,7 @@ async fn thousands_of_orphans_are_all_rescued() {
     let world = World::new();
     let (dying, mut started) = hanging(world.server().workers(1).prefetch(2_500)).await;
     world.scheduler.enqueue_all((0..1_400).map(work)).await.unwrap();
-    started.recv().await.unwrap();
+    next(&mut started).await.unwrap();
     world.until_count(StateName::Enqueued, 0).await;
 
     drop(dying);

@@ -8,7 +8,7 @@ use jobrunr_core::{JobContext, JobError, JobId, JobResult, JobState, StateName};
 use jobrunr_server::Health;
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::world::{Doing, Work, World, pass, seconds, states};
+use crate::world::{Doing, Work, World, next, pass, seconds, states};
 
 /// A handler that tells when it starts and ends when it is let.
 struct Gate {
@@ -45,7 +45,7 @@ async fn a_stopping_server_gives_back_what_it_has_not_started_and_lets_the_rest_
     let (mut gate, handler) = gated();
     let ids: Vec<JobId> = world.scheduler.enqueue_all((0..5).map(crate::world::work)).await.unwrap();
     let server = world.server().workers(1).prefetch(2).handle::<Work, _>(handler).start().await.unwrap();
-    gate.started.recv().await.unwrap();
+    next(&mut gate.started).await.unwrap();
     assert_eq!(world.count(StateName::Processing).await, 3);
 
     let (stopped_at, ()) = tokio::join!(
@@ -80,7 +80,7 @@ async fn a_run_that_outlasts_the_shutdown_grace_is_aborted_and_given_back_withou
     let (mut gate, handler) = gated();
     let server = world.server().handle::<Work, _>(handler).start().await.unwrap();
     let id = world.enqueue(1).await;
-    gate.started.recv().await.unwrap();
+    next(&mut gate.started).await.unwrap();
     let begun_at = world.now();
 
     server.stop().await;
@@ -116,7 +116,7 @@ async fn an_error_after_the_token_fired_at_a_stop_is_no_failure() {
             .await
             .unwrap();
         let id = world.enqueue(1).await;
-        started.recv().await.unwrap();
+        next(&mut started).await.unwrap();
 
         server.stop().await;
 
@@ -142,7 +142,7 @@ async fn a_stop_that_nobody_waits_for_goes_on() {
     let (mut gate, handler) = gated();
     let server = world.server().handle::<Work, _>(handler).start().await.unwrap();
     let id = world.enqueue(1).await;
-    gate.started.recv().await.unwrap();
+    next(&mut gate.started).await.unwrap();
 
     let given_up = tokio::time::timeout(Duration::from_secs(1), server.stop()).await;
 
@@ -157,11 +157,11 @@ async fn a_server_that_is_dropped_leaves_no_task_behind() {
     let (mut gate, handler) = gated();
     let server = world.server().handle::<Work, _>(handler).start().await.unwrap();
     let id = world.enqueue(1).await;
-    gate.started.recv().await.unwrap();
+    next(&mut gate.started).await.unwrap();
 
     drop(server);
 
-    assert_eq!(gate.started.recv().await, None, "handler and run are gone");
+    assert_eq!(next(&mut gate.started).await, None, "handler and run are gone");
     assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), 0);
     assert_eq!(world.job(id).await.state_name(), StateName::Processing, "as if the process had died");
     assert_eq!(world.memory.list_servers().await.unwrap().len(), 1);
@@ -173,7 +173,7 @@ async fn a_paused_server_starts_nothing_but_stays_master_until_it_is_resumed() {
     let (mut gate, handler) = gated();
     let server = world.server().workers(1).prefetch(1).handle::<Work, _>(handler).start().await.unwrap();
     let ids: Vec<JobId> = world.scheduler.enqueue_all((0..3).map(crate::world::work)).await.unwrap();
-    gate.started.recv().await.unwrap();
+    next(&mut gate.started).await.unwrap();
 
     server.pause();
     gate.open.add_permits(3);

@@ -13,6 +13,7 @@ use jobrunr_core::{
 };
 use jobrunr_server::{BackgroundJobServer, BackgroundJobServerBuilder};
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
 
 /// Longer than anything takes, in the time of the moved clock.
 const LIMIT: Duration = Duration::from_secs(3 * 24 * 60 * 60);
@@ -164,4 +165,15 @@ pub(crate) fn seconds(seconds: i64) -> TimeDelta {
 /// Lets `duration` pass; whatever is due within it is done.
 pub(crate) async fn pass(duration: Duration) {
     tokio::time::sleep(duration).await;
+}
+
+/// Waits for something that comes within an hour of the moved clock.
+pub(crate) async fn soon<T>(something: impl Future<Output = T>) -> T {
+    let hour = Duration::from_secs(3_600);
+    tokio::time::timeout(hour, something).await.expect("what the test waits for has not come")
+}
+
+/// The next thing that a handler tells; `None` if nobody is left to tell.
+pub(crate) async fn next<T>(told: &mut mpsc::UnboundedReceiver<T>) -> Option<T> {
+    soon(told.recv()).await
 }
