@@ -2,7 +2,8 @@
 //!
 //! A look at the heads of the lanes comes first. It takes no locks and no transaction, so it is all that an idle server costs.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -40,7 +41,11 @@ pub(super) struct Claimed {
 type Lines = Vec<Vec<i32>>;
 
 fn lines_of(lanes: &Lanes, request: &ClaimRequest) -> Lines {
-    QueueOrder::of(lanes.iter(), &request.queues, &request.signatures).lines
+    let mut lines = QueueOrder::of(lanes.iter(), &request.queues, &request.signatures).lines;
+    // A queue that is named twice was emptied the first time.
+    let mut seen = HashSet::new();
+    lines.iter_mut().for_each(|line| line.retain(|lane| seen.insert(*lane)));
+    lines
 }
 
 impl Shared {
@@ -130,7 +135,10 @@ impl Work for ClaimJobs {
         self.taken.clear();
         let mut claimed = Claimed::default();
         for line in self.lines.clone() {
+            let first = claimed.jobs.len();
             self.take_from_line(session, line, &mut claimed).await?;
+            // They were taken lane by lane, and are one line.
+            claimed.jobs[first..].sort_by_key(|job| (Reverse(job.priority()), job.enqueued_at(), job.id()));
         }
         Ok(claimed)
     }
