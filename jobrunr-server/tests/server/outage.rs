@@ -238,6 +238,23 @@ async fn a_server_does_not_start_where_it_cannot_announce_itself() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stop_waits_until_the_last_outcomes_are_saved() {
+    let world = World::new();
+    let storage = Faulty::new(&world.memory);
+    let runs = Arc::new(AtomicUsize::new(0));
+    let server =
+        world.server_over(storage.shared()).handle::<Work, _>(counting(&runs)).start().await.unwrap();
+    storage.fail(first(4, "save_jobs", Fault::BeforeEffect));
+    let id = world.enqueue(1).await;
+    pass(Duration::from_millis(1)).await;
+    assert_eq!((runs.load(Ordering::Relaxed), world.count(StateName::Processing).await), (1, 1));
+
+    server.stop().await;
+
+    assert_eq!(states(&world.job(id).await), PLAIN);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stop_in_an_outage_ends_all_the_same_and_others_finish_the_work() {
     let world = World::new();
     let storage = Faulty::new(&world.memory);
