@@ -1,6 +1,7 @@
 //! A call on its way: a connection, a time limit, and the end of the storage.
 
 use std::ops::DerefMut;
+use std::time::Duration;
 
 use jobrunr_core::storage::StorageError;
 use sqlx::pool::PoolConnection;
@@ -41,11 +42,30 @@ impl Held {
     }
 }
 
-/// Why a statement failed, and whether it may have taken effect all the same.
+/// Why a statement failed.
 #[derive(Debug)]
 pub(crate) struct Failed {
     pub(crate) error: StorageError,
+    /// Whether it may have taken effect all the same.
     pub(crate) is_uncertain: bool,
+    /// Whether something was there already.
+    pub(crate) is_duplicate: bool,
+}
+
+impl Failed {
+    pub(crate) fn of(error: &sqlx::Error, operation: &'static str) -> Self {
+        Self {
+            error: classify(error, operation),
+            is_uncertain: is_uncertain(error),
+            is_duplicate: error.as_database_error().is_some_and(|error| error.is_unique_violation()),
+        }
+    }
+
+    fn timed_out(operation: &'static str, limit: Duration) -> Self {
+        let source = format!("the database did not answer within {limit:?}").into();
+        let error = StorageError::Unavailable { provider: PROVIDER, operation, source };
+        Self { error, is_uncertain: true, is_duplicate: false }
+    }
 }
 
 impl From<Failed> for StorageError {
@@ -56,7 +76,7 @@ impl From<Failed> for StorageError {
 
 impl From<StorageError> for Failed {
     fn from(error: StorageError) -> Self {
-        Self { error, is_uncertain: false }
+        Self { error, is_uncertain: false, is_duplicate: false }
     }
 }
 
@@ -117,8 +137,7 @@ impl Call<'_> {
         match tokio::time::timeout(limit, rows).await {
             Ok(Ok(rows)) => Ok(rows),
             Ok(Err(error)) => {
-                let failed =
-                    Failed { error: classify(&error, self.operation), is_uncertain: is_uncertain(&error) };
+                let failed = Failed::of(&error, self.operation);
                 if failed.is_uncertain {
                     self.give_up_connection();
                 }
@@ -126,10 +145,7 @@ impl Call<'_> {
             }
             Err(_) => {
                 self.give_up_connection();
-                let source = format!("the database did not answer within {limit:?}").into();
-                let error =
-                    StorageError::Unavailable { provider: PROVIDER, operation: self.operation, source };
-                Err(Failed { error, is_uncertain: true })
+                Err(Failed::timed_out(self.operation, limit))
             }
         }
     }
@@ -154,15 +170,8 @@ impl Call<'_> {
             Held::InTransaction(transaction) => {
                 let limit = storage.inner.options.call_timeout;
                 match tokio::time::timeout(limit, transaction.commit()).await {
-                    Ok(committed) => committed.map_err(|error| Failed {
-                        error: classify(&error, operation),
-                        is_uncertain: is_uncertain(&error),
-                    }),
-                    Err(_) => {
-                        let source = format!("the database did not answer within {limit:?}").into();
-                        let error = StorageError::Unavailable { provider: PROVIDER, operation, source };
-                        Err(Failed { error, is_uncertain: true })
-                    }
+                    Ok(committed) => committed.map_err(|error| Failed::of(&error, operation)),
+                    Err(_) => Err(Failed::timed_out(operation, limit)),
                 }
             }
         }

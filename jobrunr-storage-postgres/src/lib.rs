@@ -26,7 +26,7 @@ use jobrunr_core::JobId;
 use jobrunr_core::storage::{ChangeFeed, SetUp, StorageError, StorageProvider};
 use jobrunr_storage_sql::{TablePrefix, Unreadable};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{Connection, PgConnection, PgPool};
+use sqlx::{Connection, PgConnection, PgPool, Row};
 use tokio_util::task::TaskTracker;
 
 use changes::{Feed, Outbox};

@@ -7,7 +7,6 @@ use sqlx::PgConnection;
 use sqlx::postgres::PgRow;
 
 use crate::connection::{Failed, Statement};
-use crate::error::{classify, is_uncertain};
 use crate::jobs::check_texts;
 use crate::names::Runs;
 use crate::{PROVIDER, PostgresStorage};
@@ -20,10 +19,7 @@ struct Caller<'c>(&'c mut PgConnection);
 impl Runs for Caller<'_> {
     async fn run(&mut self, statement: Statement) -> Result<Vec<PgRow>, Failed> {
         let rows = statement.fetch_all(&mut *self.0).await;
-        rows.map_err(|error| Failed {
-            error: classify(&error, OPERATION),
-            is_uncertain: is_uncertain(&error),
-        })
+        rows.map_err(|error| Failed::of(&error, OPERATION))
     }
 }
 

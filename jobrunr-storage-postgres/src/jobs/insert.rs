@@ -79,20 +79,14 @@ impl PostgresStorage {
 
     /// Inserts jobs of different ids; returns those that were there already.
     pub(super) async fn insert_chunk(&self, jobs: &[&Job]) -> Result<HashSet<JobId>, Failed> {
-        let shard = self.inner.shards.take();
-        let batch = Batch::of(jobs.iter().copied());
-        let servers = batch.servers();
-        let servers: Vec<&ServerRef> = servers.iter().collect();
-        let numbers = self.number_names(OPERATION, &batch.lanes, &servers).await?;
         let writes = || jobs.iter().map(|job| (job.id(), Write::Insert));
         let inserted = async {
-            let mut call = self.call(OPERATION).await?;
-            let mut present = HashSet::new();
-            for statement in batch.statements(self, &numbers, shard.number()) {
-                present.extend(ids_of(&call.rows(statement).await?)?);
+            match self.insert_batch(jobs, Expectation::AllNew).await {
+                Err(failed) if failed.is_duplicate => {
+                    self.insert_batch(jobs, Expectation::SomeMayBeThere).await
+                }
+                inserted => inserted,
             }
-            call.finish().await?;
-            Ok::<_, Failed>(present)
         };
         match inserted.await {
             Ok(mut present) => {
@@ -108,6 +102,28 @@ impl PostgresStorage {
                 Err(failed)
             }
         }
+    }
+}
+
+impl PostgresStorage {
+    async fn insert_batch(&self, jobs: &[&Job], expected: Expectation) -> Result<HashSet<JobId>, Failed> {
+        let shard = self.inner.shards.take();
+        let batch = Batch::of(jobs.iter().copied(), expected);
+        let servers = batch.servers();
+        let servers: Vec<&ServerRef> = servers.iter().collect();
+        let numbers = self.number_names(OPERATION, &batch.lanes, &servers).await?;
+        let statements: Vec<Statement> = batch.statements(self, &numbers, shard.number()).collect();
+        // What one statement does, it does whole; two need a transaction around them.
+        let mut call = match statements.len() {
+            0 | 1 => self.call(OPERATION).await?,
+            _ => self.transaction(OPERATION).await?,
+        };
+        let mut present = HashSet::new();
+        for statement in statements {
+            present.extend(ids_of(&call.rows(statement).await?)?);
+        }
+        call.finish().await?;
+        Ok(present)
     }
 }
 
@@ -143,9 +159,19 @@ struct Batch<'a> {
     lanes: Vec<Lane>,
 }
 
+/// Whether a job of a batch may be there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Expectation {
+    /// Rarely: then the whole batch fails, and is tried again otherwise.
+    AllNew,
+    /// It may well be, or a failure would break the transaction of a caller.
+    SomeMayBeThere,
+}
+
 impl<'a> Batch<'a> {
-    fn of(jobs: impl Iterator<Item = &'a Job>) -> Self {
-        let (mut plain, mut rich): (Vec<_>, Vec<_>) = jobs.partition(|job| is_plain(job));
+    fn of(jobs: impl Iterator<Item = &'a Job>, expected: Expectation) -> Self {
+        let is_fast = |job: &&Job| expected == Expectation::AllNew && is_plain(job);
+        let (mut plain, mut rich): (Vec<_>, Vec<_>) = jobs.partition(is_fast);
         plain.sort_unstable_by_key(|job| job.id());
         rich.sort_unstable_by_key(|job| job.id());
         let mut lanes: Vec<Lane> = Vec::new();
@@ -347,7 +373,7 @@ impl PostgresStorage {
         let (mut report, mut hints) = (InsertReport::default(), Hints::default());
         for chunk in jobs.chunks(CHUNK) {
             let first_mentions: Vec<&Job> = chunk.iter().filter(|job| seen.insert(job.id())).collect();
-            let batch = Batch::of(first_mentions.iter().copied());
+            let batch = Batch::of(first_mentions.iter().copied(), Expectation::SomeMayBeThere);
             let servers = batch.servers();
             let servers: Vec<&ServerRef> = servers.iter().collect();
             let numbers = self.number_names_in(transaction, OPERATION, &batch.lanes, &servers).await?;

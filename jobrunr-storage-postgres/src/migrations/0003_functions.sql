@@ -3,7 +3,8 @@
 -- set. Each is called as a single statement and holds nothing beyond it. Once released, a function is never changed:
 -- two versions of the library may use one database for a while, so a later version adds functions of other names.
 
--- Inserts new jobs that wait in line or for their time and have nothing beside their definition. Returns those there.
+-- Inserts new jobs that wait in line or for their time and have nothing beside their definition. If one of them is there
+-- already, everything fails, which is the faster way where that is rare.
 CREATE FUNCTION {p}jobrunr_insert_new(
     ids uuid[], versions bigint[], entered bigint[], lanes integer[], priorities integer[], due bigint[],
     names text[], settings text[], payloads text[]
@@ -11,26 +12,14 @@ CREATE FUNCTION {p}jobrunr_insert_new(
     SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
     SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off SET plan_cache_mode = force_generic_plan AS $body$
 #variable_conflict use_column
-DECLARE
-    inserted uuid[];
 BEGIN
-    WITH new AS (
-        INSERT INTO {p}jobrunr_job AS j (id, version, created_at, updated_at, lane, priority, archived_entries, state,
-            has_metadata, queued_at, scheduled_at, scheduled_entry_at, enqueued_entry_at)
-        SELECT n.id, n.version, n.at, n.at, n.lane, n.priority, 0, CASE WHEN n.due IS NULL THEN 2 ELSE 1 END, false,
-            CASE WHEN n.due IS NULL THEN n.at END, n.due, CASE WHEN n.due IS NOT NULL THEN n.at END,
-            CASE WHEN n.due IS NULL THEN n.at END
-        FROM unnest(ids, versions, entered, lanes, priorities, due) AS n (id, version, at, lane, priority, due)
-        ON CONFLICT (id) DO NOTHING
-        RETURNING j.id
-    ) SELECT array_agg(new.id) INTO inserted FROM new;
-    IF cardinality(inserted) = cardinality(ids) THEN
-        INSERT INTO {p}jobrunr_job_data (job, name, settings, payload) SELECT * FROM unnest(ids, names, settings, payloads);
-        RETURN;
-    END IF;
-    INSERT INTO {p}jobrunr_job_data (job, name, settings, payload)
-    SELECT * FROM unnest(ids, names, settings, payloads) AS n (id, name, settings, payload) WHERE n.id = ANY (inserted);
-    RETURN QUERY SELECT n.id FROM unnest(ids) AS n (id) WHERE n.id <> ALL (coalesce(inserted, '{}'));
+    INSERT INTO {p}jobrunr_job (id, version, created_at, updated_at, lane, priority, archived_entries, state,
+        has_metadata, queued_at, scheduled_at, scheduled_entry_at, enqueued_entry_at)
+    SELECT n.id, n.version, n.at, n.at, n.lane, n.priority, 0, CASE WHEN n.due IS NULL THEN 2 ELSE 1 END, false,
+        CASE WHEN n.due IS NULL THEN n.at END, n.due, CASE WHEN n.due IS NOT NULL THEN n.at END,
+        CASE WHEN n.due IS NULL THEN n.at END
+    FROM unnest(ids, versions, entered, lanes, priorities, due) AS n (id, version, at, lane, priority, due);
+    INSERT INTO {p}jobrunr_job_data (job, name, settings, payload) SELECT * FROM unnest(ids, names, settings, payloads);
 END
 $body$;
 

@@ -2,6 +2,9 @@
 
 #![allow(dead_code, reason = "not every test file needs everything")]
 
+pub(crate) mod private_server;
+pub(crate) mod proxy;
+
 use std::borrow::Cow;
 use std::str::FromStr;
 use std::sync::Arc;

@@ -1,0 +1,128 @@
+//! No hot statement ever reads the whole table of jobs: with few rows and many, before and after ANALYZE, with plans made
+//! for the values and plans kept for all, and with a plan that was made when the table was small.
+
+use jobrunr_core::storage::{ClaimRequest, JobStore, SetUp, StorageProvider};
+use jobrunr_core::{Failure, FailureKind, StateName};
+use jobrunr_storage_postgres::PostgresStorage;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{PgPool, Row};
+
+use crate::support::{Place, Schema, url};
+use crate::{a_server, an_enqueued_job, at};
+
+/// One connection, so that what its statements did can be told.
+async fn pool(schema: &Schema, plans: &str) -> PgPool {
+    let options: PgConnectOptions = schema.url().parse().unwrap();
+    let options = options.options([("plan_cache_mode", plans)]);
+    PgPoolOptions::new().max_connections(1).connect_with(options).await.unwrap()
+}
+
+/// How often this connection's database has read the whole table of jobs.
+async fn whole_reads(schema: &Schema, pool: &PgPool) -> i64 {
+    // Counts are handed in by each connection when it has been idle for a moment, or when it is asked to.
+    sqlx::query("SELECT pg_stat_force_next_flush()").execute(pool).await.unwrap();
+    sqlx::query("SELECT 1").execute(pool).await.unwrap();
+    let reads = "SELECT seq_scan FROM pg_stat_user_tables WHERE schemaname = $1 AND relname = 'jobrunr_job'";
+    sqlx::query(reads).bind(&schema.name).fetch_one(pool).await.unwrap().get(0)
+}
+
+/// Everything a server does all day.
+async fn work(storage: &PostgresStorage) {
+    let server = a_server();
+    let of = |limit| ClaimRequest::new(server.clone(), limit, at(10));
+    let mut jobs = storage.claim_jobs(&of(100)).await.unwrap();
+    assert_eq!(jobs.len(), 100);
+    for (index, job) in jobs.iter_mut().enumerate() {
+        if index % 10 == 0 {
+            job.fail(Failure::new(FailureKind::Error, "no"), at(11)).unwrap();
+            job.schedule(at(12), Some("retry".to_owned()), at(11)).unwrap();
+        } else {
+            job.succeed(None, at(11)).unwrap();
+        }
+    }
+    assert_eq!(storage.save_jobs(&jobs).await.unwrap().conflicts, []);
+    assert_eq!(storage.enqueue_due_jobs(at(12), 5).await.unwrap().released.len(), 5);
+    let one = storage.claim_jobs(&of(1).from_queues(["default".parse().unwrap()])).await.unwrap();
+    assert_eq!(one.len(), 1);
+    let typed = of(1).of_signatures(["mail".parse().unwrap(), "none".parse().unwrap()]);
+    assert_eq!(storage.claim_jobs(&typed).await.unwrap().len(), 1);
+    let aged = jobrunr_core::storage::JobSelection::Aged {
+        state: StateName::Succeeded,
+        updated_before: at(0),
+        signatures: Default::default(),
+        limit: 10,
+    };
+    storage.delete_jobs(&aged).await.unwrap();
+}
+
+async fn fill(schema: &Schema, finished: i64, ready: i64) {
+    let base = at(0).timestamp_micros();
+    schema
+        .execute(&format!(
+            "INSERT INTO jobrunr_job (id, version, created_at, updated_at, lane, priority, archived_entries, state, \
+             has_metadata, queued_at, enqueued_entry_at, claimed_at, finished_at, server) \
+             SELECT gen_random_uuid(), 3, {base} + g, {base} + g, 1, 0, 0, 5, false, NULL, {base} + g, {base} + g, \
+             {base} + g, 1 FROM generate_series(1, {finished}) AS g; \
+             WITH new AS (INSERT INTO jobrunr_job (id, version, created_at, updated_at, lane, priority, \
+             archived_entries, state, has_metadata, queued_at, enqueued_entry_at) \
+             SELECT gen_random_uuid(), 1, {base} + g, {base} + g, 1, 0, 0, 2, false, {base} + g, {base} + g \
+             FROM generate_series(1, {ready}) AS g RETURNING id) \
+             INSERT INTO jobrunr_job_data (job, name, payload) SELECT id, 'name', '1' FROM new"
+        ))
+        .await
+        .unwrap();
+}
+
+async fn assert_no_whole_read(finished: i64, ready: i64) {
+    let Some(url) = url() else { return };
+    let schema = Schema::create(url, Place::NamedSchema).await.unwrap();
+    let set_up = schema.open_postgres(None).await.unwrap();
+    set_up.set_up(SetUp::Migrate).await.unwrap();
+    set_up.insert_jobs(&[an_enqueued_job()]).await.unwrap();
+    schema.execute("ALTER TABLE jobrunr_job SET (autovacuum_enabled = off)").await.unwrap();
+    let mut pools = Vec::new();
+    for plans in ["auto", "force_custom_plan", "force_generic_plan"] {
+        let pool = pool(&schema, plans).await;
+        let storage =
+            PostgresStorage::with_pool(pool.clone(), schema.options(None).without_listener()).unwrap();
+        // With plans of the time when the table was empty.
+        storage.claim_jobs(&ClaimRequest::new(a_server(), 1, at(1))).await.unwrap();
+        storage.enqueue_due_jobs(at(0), 1).await.unwrap();
+        pools.push((plans, pool, storage));
+    }
+    fill(&schema, finished, ready).await;
+
+    for is_analysed in [false, true] {
+        if is_analysed {
+            schema.execute("ANALYZE jobrunr_job").await.unwrap();
+        }
+        for (plans, pool, storage) in &pools {
+            let before = whole_reads(&schema, pool).await;
+            work(storage).await;
+            let reads = whole_reads(&schema, pool).await - before;
+            assert_eq!(reads, 0, "{plans}, {finished} finished and {ready} ready, analysed: {is_analysed}");
+        }
+    }
+
+    for (_, pool, storage) in pools {
+        storage.close().await;
+        pool.close().await;
+    }
+    set_up.close().await;
+    schema.drop_schema().await;
+}
+
+#[tokio::test]
+async fn nothing_hot_reads_a_table_of_1_000_jobs_as_a_whole() {
+    assert_no_whole_read(0, 1_000).await;
+}
+
+#[tokio::test]
+async fn nothing_hot_reads_a_table_of_50_000_jobs_as_a_whole() {
+    assert_no_whole_read(25_000, 25_000).await;
+}
+
+#[tokio::test]
+async fn nothing_hot_reads_a_table_of_a_million_jobs_as_a_whole() {
+    assert_no_whole_read(950_000, 50_000).await;
+}

@@ -1,0 +1,109 @@
+//! Setting up: by many at once, by hand, and from an older schema with data in it.
+
+use jobrunr_core::storage::{JobSearch, JobStore, SetUp, StorageError, StorageProvider};
+use jobrunr_storage_postgres::PostgresStorage;
+
+use crate::support::{Place, Schema, url};
+use crate::{an_enqueued_job, at};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn eight_that_start_at_once_set_up_one_schema() {
+    let Some(url) = url() else { return };
+    let schema = Schema::create(url, Place::NamedSchema).await.unwrap();
+    let mut starting = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let storage = schema.open_postgres(None).await.unwrap();
+        starting.spawn(async move {
+            storage.set_up(SetUp::Migrate).await.unwrap();
+            storage.insert_jobs(&[an_enqueued_job()]).await.unwrap();
+            storage.close().await;
+        });
+    }
+    starting.join_all().await;
+
+    let storage = schema.open_postgres(None).await.unwrap();
+    storage.set_up(SetUp::Validate).await.unwrap();
+    assert_eq!(storage.job_counts().await.unwrap().total(), 8);
+    storage.close().await;
+    schema.drop_schema().await;
+}
+
+#[tokio::test]
+async fn the_exported_sql_makes_what_validation_accepts() {
+    let Some(url) = url() else { return };
+    let schema = Schema::create(url, Place::NamedSchema).await.unwrap();
+    let storage = schema.open_postgres(Some("app_")).await.unwrap();
+    let before = storage.set_up(SetUp::Validate).await.unwrap_err();
+    assert!(matches!(before, StorageError::SchemaMismatch { .. }), "{before:?}");
+
+    let sql = PostgresStorage::migration_sql(&schema.options(Some("app_"))).unwrap();
+    schema.execute(&sql).await.unwrap();
+
+    storage.set_up(SetUp::Validate).await.unwrap();
+    storage.set_up(SetUp::Migrate).await.unwrap();
+    storage.insert_jobs(&[an_enqueued_job()]).await.unwrap();
+    storage.close().await;
+    schema.drop_schema().await;
+}
+
+#[tokio::test]
+async fn a_schema_without_its_latest_migration_is_brought_up_to_date_with_its_data() {
+    let Some(url) = url() else { return };
+    let schema = Schema::create(url, Place::NamedSchema).await.unwrap();
+    let storage = schema.open_postgres(None).await.unwrap();
+    storage.set_up(SetUp::Migrate).await.unwrap();
+    let mut job = an_enqueued_job();
+    job.schedule(at(9), Some("later".to_owned()), at(1)).unwrap();
+    storage.insert_jobs(std::slice::from_ref(&job)).await.unwrap();
+    // As it was before the functions came.
+    schema
+        .execute(
+            "DO $$ DECLARE f text; BEGIN FOR f IN SELECT p.oid::regprocedure::text FROM pg_proc p \
+             WHERE p.pronamespace = current_schema()::regnamespace LOOP EXECUTE 'DROP FUNCTION ' || f; END LOOP; END $$; \
+             DELETE FROM jobrunr_migration WHERE number > 2",
+        )
+        .await
+        .unwrap();
+
+    let missing = storage.set_up(SetUp::Validate).await.unwrap_err();
+    storage.set_up(SetUp::Migrate).await.unwrap();
+
+    assert!(missing.to_string().contains("migration 3 (functions)"), "{missing}");
+    job.mark_inserted();
+    assert_eq!(storage.find_job(job.id()).await.unwrap(), Some(job));
+    assert_eq!(storage.enqueue_due_jobs(at(9), 10).await.unwrap().released.len(), 1);
+    storage.close().await;
+    schema.drop_schema().await;
+}
+
+#[tokio::test]
+async fn a_user_who_may_create_nothing_can_use_what_is_set_up() {
+    let Some(url) = url() else { return };
+    let schema = Schema::create(url.clone(), Place::NamedSchema).await.unwrap();
+    let storage = schema.open_postgres(None).await.unwrap();
+    storage.set_up(SetUp::Migrate).await.unwrap();
+    let name = &schema.name;
+    schema
+        .execute(&format!(
+            "CREATE ROLE {name} LOGIN PASSWORD 'x'; GRANT USAGE ON SCHEMA {name} TO {name}; \
+             GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {name} TO {name}"
+        ))
+        .await
+        .unwrap();
+    let administrator = url.split_once("://").unwrap().1.split_once('@').unwrap().0;
+    let restricted = PostgresStorage::connect_with(
+        &url.replace(administrator, &format!("{name}:x")),
+        schema.options(None).without_listener(),
+    )
+    .await
+    .unwrap();
+
+    restricted.set_up(SetUp::Migrate).await.unwrap();
+    restricted.insert_jobs(&[an_enqueued_job()]).await.unwrap();
+
+    assert_eq!(restricted.job_counts().await.unwrap().total(), 1);
+    restricted.close().await;
+    storage.close().await;
+    schema.execute(&format!("DROP OWNED BY {name}; DROP ROLE {name}")).await.unwrap();
+    schema.drop_schema().await;
+}
