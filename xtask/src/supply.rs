@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
+use spdx::{Expression, ParseMode};
 
 use crate::workspace::Package;
 
@@ -42,72 +43,19 @@ fn duplicates(once: &[String], packages: &[Package]) -> Vec<String> {
     twice.map(|(name, versions)| format!("{name} is there in versions {}", versions.join(" and "))).collect()
 }
 
-/// The strings of an array of strings in a TOML file; all of TOML that is needed here.
+/// The names in an array of a TOML file: its strings, and the `crate` of its tables.
 fn list(toml: &str, section: &str, key: &str) -> Result<Vec<String>> {
-    let header = format!("[{section}]");
-    let mut lines = toml.lines().map(without_comment).skip_while(|line| line.trim() != header).skip(1);
-    let in_section = lines.by_ref().take_while(|line| !line.starts_with('['));
-    let mut from_key = in_section
-        .skip_while(|line| line.split_once('=').is_none_or(|(name, _)| name.trim() != key))
-        .peekable();
-    from_key.peek().with_context(|| format!("deny.toml has no list `{key}` in [{section}]"))?;
-    let mut values = Vec::new();
-    for line in from_key {
-        values.extend(line.split('"').skip(1).step_by(2).map(str::to_owned));
-        if line.trim_end().ends_with(']') {
-            break;
-        }
-    }
-    Ok(values)
-}
-
-fn without_comment(line: &str) -> &str {
-    line.split_once('#').map_or(line, |(code, _)| code)
+    let toml: toml::Table = toml.parse().context("deny.toml is no TOML")?;
+    let values = toml.get(section).and_then(|section| section.get(key)).and_then(toml::Value::as_array);
+    let values = values.with_context(|| format!("deny.toml has no list `{key}` in [{section}]"))?;
+    let name = |value: &toml::Value| value.get("crate").unwrap_or(value).as_str().map(str::to_owned);
+    Ok(values.iter().filter_map(name).collect())
 }
 
 /// Whether an SPDX expression can be met with these licences alone; one that cannot be read cannot.
 fn is_allowed(expression: &str, allowed: &[String]) -> bool {
-    let spaced = expression.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ");
-    let mut reader = Reader { words: spaced.split_whitespace().collect(), allowed };
-    // Read from the end, so that the next word can be popped.
-    reader.words.reverse();
-    reader.any() == Some(true) && reader.words.is_empty()
-}
-
-struct Reader<'a> {
-    words: Vec<&'a str>,
-    allowed: &'a [String],
-}
-
-impl Reader<'_> {
-    fn any(&mut self) -> Option<bool> {
-        let mut is_met = self.all()?;
-        while self.words.pop_if(|word| *word == "OR").is_some() {
-            is_met |= self.all()?;
-        }
-        Some(is_met)
-    }
-
-    fn all(&mut self) -> Option<bool> {
-        let mut is_met = self.one()?;
-        while self.words.pop_if(|word| *word == "AND").is_some() {
-            is_met &= self.one()?;
-        }
-        Some(is_met)
-    }
-
-    fn one(&mut self) -> Option<bool> {
-        let word = self.words.pop()?;
-        if word == "(" {
-            let is_met = self.any()?;
-            return (self.words.pop()? == ")").then_some(is_met);
-        }
-        let mut licence = word.to_owned();
-        if self.words.pop_if(|word| *word == "WITH").is_some() {
-            licence = format!("{licence} WITH {}", self.words.pop()?);
-        }
-        Some(self.allowed.contains(&licence))
-    }
+    let Ok(expression) = Expression::parse_mode(expression, ParseMode::LAX) else { return false };
+    expression.evaluate(|requirement| allowed.contains(&requirement.to_string()))
 }
 
 #[cfg(test)]
@@ -131,31 +79,27 @@ mod tests {
         ]
     "#;
 
-    fn deny() -> String {
-        DENY.lines().map(|line| format!("{}\n", line.trim_start())).collect()
-    }
-
     fn package(name: &str, version: &str, licence: &str) -> Package {
         Package { name: name.into(), version: version.into(), licence: Some(licence.into()) }
     }
 
     #[test]
     fn a_list_is_read_without_its_comments() {
-        assert_eq!(list(&deny(), "licenses", "allow").unwrap(), ["MIT", "Zlib"]);
-        assert_eq!(list(&deny(), "bans", "deny").unwrap(), ["chrono", "serde"]);
+        assert_eq!(list(DENY, "licenses", "allow").unwrap(), ["MIT", "Zlib"]);
+        assert_eq!(list(DENY, "bans", "deny").unwrap(), ["chrono", "serde"]);
     }
 
     #[test]
     fn a_list_that_is_not_there_is_an_error_and_not_an_empty_list() {
-        assert!(list(&deny(), "bans", "allow").is_err());
-        assert!(list(&deny(), "advisories", "ignore").is_err());
+        assert!(list(DENY, "bans", "allow").is_err());
+        assert!(list(DENY, "advisories", "ignore").is_err());
     }
 
     #[test]
     fn a_licence_that_is_not_allowed_is_found() {
         let packages = [package("good", "1.0.0", "MIT"), package("bad", "2.0.0", "GPL-3.0")];
 
-        let found = violations(&deny(), &packages).unwrap();
+        let found = violations(DENY, &packages).unwrap();
 
         assert_eq!(found, ["bad 2.0.0 has GPL-3.0, which deny.toml does not allow"]);
     }
@@ -164,7 +108,7 @@ mod tests {
     fn a_package_without_a_licence_is_found() {
         let package = Package { licence: None, ..package("bare", "1.0.0", "") };
 
-        let found = violations(&deny(), &[package]).unwrap();
+        let found = violations(DENY, &[package]).unwrap();
 
         assert_eq!(found, ["bare 1.0.0 has no licence, which deny.toml does not allow"]);
     }
@@ -197,10 +141,10 @@ mod tests {
         let packages = ["chrono", "serde", "syn"].map(|name| package(name, "1.0.0", "MIT"));
         let mut packages = packages.to_vec();
         packages.push(package("syn", "2.0.0", "MIT"));
-        assert_eq!(violations(&deny(), &packages).unwrap(), [""; 0]);
+        assert_eq!(violations(DENY, &packages).unwrap(), [""; 0]);
 
         packages.push(package("chrono", "0.4.0", "MIT"));
 
-        assert_eq!(violations(&deny(), &packages).unwrap(), ["chrono is there in versions 1.0.0 and 0.4.0"]);
+        assert_eq!(violations(DENY, &packages).unwrap(), ["chrono is there in versions 1.0.0 and 0.4.0"]);
     }
 }
