@@ -1,0 +1,16 @@
+//! What the conformance suite cannot know of MySQL and MariaDB: lost answers, a killed server, deadlocks, set-up.
+
+#![expect(clippy::unwrap_used, reason = "what goes wrong in a test fails it")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod connecting;
+mod deadlocks;
+mod jobs;
+mod lost_answers;
+mod mariadb;
+mod outage;
+mod proxy;
+mod setting_up;
+mod transactions;
