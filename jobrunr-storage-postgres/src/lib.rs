@@ -180,10 +180,9 @@ async fn check_server(connect: &PgConnectOptions, timeout: Duration) -> Result<(
     const OPERATION: &str = "connect";
     let version = async {
         let mut connection = PgConnection::connect_with(connect).await?;
-        let version: String = sqlx::query_scalar("SHOW server_version_num")
-            .persistent(false)
-            .fetch_one(&mut connection)
-            .await?;
+        // As one message, since a pooler may give each message of a prepared statement another server.
+        let row = sqlx::raw_sql("SHOW server_version_num").fetch_one(&mut connection).await?;
+        let version: String = row.try_get(0)?;
         connection.close().await?;
         Ok(version)
     };

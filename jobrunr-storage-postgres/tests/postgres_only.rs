@@ -1,5 +1,7 @@
 //! What the suite cannot know: outages, lost answers, poolers, older schemas, the caller's own transactions.
 
+#![expect(clippy::unwrap_used, reason = "what helps tests is part of them")]
+
 mod support;
 
 #[path = "postgres_only/answers.rs"]

@@ -62,7 +62,7 @@ impl PostgresStorage {
         let mut call = self.call(OPERATION).await?;
         let applied = self.applied(&mut call).await?;
         call.finish().await?;
-        if migrations.plan(&applied).map_err(mismatch)?.pending.is_empty() {
+        if migrations.plan(&applied).map_err(|problem| mismatch(&problem))?.pending.is_empty() {
             return Ok(());
         }
         // Race: processes that start at once wait here for the first, and then find its work.
@@ -71,7 +71,7 @@ impl PostgresStorage {
         call.script(format!("SELECT pg_advisory_xact_lock({lock})")).await?;
         let applied = self.applied(&mut call).await?;
         let mut sql = String::new();
-        for migration in migrations.plan(&applied).map_err(mismatch)?.pending {
+        for migration in migrations.plan(&applied).map_err(|problem| mismatch(&problem))?.pending {
             sql += &script(migration, &self.inner.prefix);
         }
         if !sql.is_empty() {
@@ -97,7 +97,7 @@ impl PostgresStorage {
         let mut call = self.call(OPERATION).await?;
         let applied = self.applied(&mut call).await?;
         call.finish().await?;
-        Migrations::new(&MIGRATIONS).validate(&applied).map_err(mismatch)
+        Migrations::new(&MIGRATIONS).validate(&applied).map_err(|problem| mismatch(&problem))
     }
 
     /// What was applied so far; nothing if there is no table of migrations.
@@ -144,7 +144,7 @@ fn script(migration: &Migration, prefix: &TablePrefix) -> String {
     prefix.render(&format!("{}{note}", migration.sql))
 }
 
-fn mismatch(problem: SchemaProblem) -> StorageError {
+fn mismatch(problem: &SchemaProblem) -> StorageError {
     StorageError::SchemaMismatch { provider: PROVIDER, what: problem.to_string() }
 }
 

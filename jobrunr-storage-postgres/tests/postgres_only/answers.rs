@@ -47,7 +47,7 @@ impl Setting {
     }
 }
 
-fn assert_unavailable<T: std::fmt::Debug>(result: Result<T, StorageError>) {
+fn assert_unavailable<T: std::fmt::Debug>(result: &Result<T, StorageError>) {
     assert!(matches!(result, Err(StorageError::Unavailable { .. })), "{result:?}");
 }
 
@@ -57,7 +57,7 @@ async fn an_insert_whose_answer_is_lost_is_there_once_and_is_new_when_tried_agai
     let jobs: Vec<_> = (0..100).map(|_| an_enqueued_job()).collect();
 
     setting.proxy.cut_next_answer();
-    assert_unavailable(setting.storage.insert_jobs(&jobs).await);
+    assert_unavailable(&setting.storage.insert_jobs(&jobs).await);
     let again = setting.storage.insert_jobs(&jobs).await.unwrap();
 
     assert_eq!(setting.proxy.cuts_so_far(), 1);
@@ -81,7 +81,7 @@ async fn a_save_whose_answer_is_lost_has_won_when_tried_again() {
     }
 
     setting.proxy.cut_next_answer();
-    assert_unavailable(storage.save_jobs(&jobs).await);
+    assert_unavailable(&storage.save_jobs(&jobs).await);
     let again = storage.save_jobs(&jobs).await.unwrap();
 
     assert_eq!(setting.proxy.cuts_so_far(), 1);
@@ -111,7 +111,7 @@ async fn the_jobs_of_a_claim_whose_answer_is_lost_come_with_the_next_claim_of_th
     }
 
     setting.proxy.cut_next_answer();
-    assert_unavailable(storage.claim_jobs(&ClaimRequest::new(server.clone(), 4, at(2))).await);
+    assert_unavailable(&storage.claim_jobs(&ClaimRequest::new(server.clone(), 4, at(2))).await);
     let of_other = storage.claim_jobs(&ClaimRequest::new(other, 100, at(3))).await.unwrap();
     let found = storage.claim_jobs(&ClaimRequest::new(server.clone(), 100, at(4))).await.unwrap();
 
