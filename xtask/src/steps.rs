@@ -73,7 +73,10 @@ fn features(root: &Path) -> Result<Outcome> {
 
 fn tests(root: &Path) -> Result<Outcome> {
     // Tests whose database is not there skip loudly, or fail where that is asked for: they decide, not this step.
-    databases::up_all(root)?;
+    databases::with_all(root, || run_tests(root))
+}
+
+fn run_tests(root: &Path) -> Result<Outcome> {
     let mut command = cargo::command(root);
     command.envs(databases::environment(root));
     if cargo::has(root, "nextest") {

@@ -126,9 +126,16 @@ pub(crate) fn environment(root: &Path) -> Vec<(&'static str, String)> {
     ALL.iter().filter_map(of).collect()
 }
 
-/// Makes every database available that can be; says why where one cannot.
-pub(crate) fn up_all(root: &Path) -> Result<bool> {
-    up(root, ALL)
+/// Makes every database available that can be, does something, and stops those that it had to start.
+///
+/// # Errors
+/// What the work says, or what keeps a database from being stopped.
+pub(crate) fn with_all<T>(root: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let missing: Vec<_> = ALL.iter().copied().filter(|database| running(root, *database).is_none()).collect();
+    up(root, ALL)?;
+    let result = work();
+    down(root, &missing)?;
+    result
 }
 
 fn named(names: &[&str]) -> Result<Vec<&'static dyn Database>> {
