@@ -63,7 +63,7 @@ impl JobStore for SqliteStorage {
             return Ok(Vec::new());
         }
         let request = request.clone();
-        let claimed = self.write("claim jobs", move |session| session.claim_jobs(&request)).await?;
+        let claimed = self.write_lightly("claim jobs", move |session| session.claim_jobs(&request)).await?;
         for (id, unreadable) in &claimed.parked {
             self.report_unreadable(*id, unreadable);
         }
@@ -71,7 +71,7 @@ impl JobStore for SqliteStorage {
     }
 
     async fn enqueue_due_jobs(&self, now: DateTime<Utc>, limit: usize) -> Result<DueReport, StorageError> {
-        self.write("release due jobs", move |session| session.enqueue_due_jobs(now, limit)).await
+        self.write_lightly("release due jobs", move |session| session.enqueue_due_jobs(now, limit)).await
     }
 
     async fn find_job(&self, id: JobId) -> Result<Option<Job>, StorageError> {

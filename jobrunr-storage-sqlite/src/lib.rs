@@ -35,7 +35,7 @@ use crate::options::Location;
 use crate::readers::Readers;
 use crate::session::{Session, View};
 use crate::statements::Statements;
-use crate::writer::{Setting, Writer};
+use crate::writer::{Keeping, Setting, Writer};
 
 const PROVIDER: &str = "sqlite";
 
@@ -166,7 +166,20 @@ impl SqliteStorage {
         T: Send + 'static,
         F: FnMut(&mut Session<'_>) -> Outcome<T> + Send + 'static,
     {
-        self.shared.writer.call(operation, work).await
+        self.shared.writer.call(operation, Keeping::Surely, work).await
+    }
+
+    /// The same for what may be undone if the machine loses power, as whoever asked for it is gone then.
+    pub(crate) async fn write_lightly<T, F>(
+        &self,
+        operation: &'static str,
+        work: F,
+    ) -> Result<T, StorageError>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Session<'_>) -> Outcome<T> + Send + 'static,
+    {
+        self.shared.writer.call(operation, Keeping::WhileThereIsPower, work).await
     }
 
     /// Has something read.

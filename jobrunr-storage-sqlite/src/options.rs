@@ -20,7 +20,8 @@ pub(crate) enum Location {
 /// How much is safe once a call has returned.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Durability {
-    /// Everything, also if the machine loses power.
+    /// Everything, also if the machine loses power; but for claims, releases and heartbeats, which may be undone then,
+    /// as whoever asked for them is gone too. An undone claim leaves its job in its queue.
     #[default]
     Full,
     /// Everything if the process ends, however it does; if the machine loses power, the last commits may be lost, but

@@ -40,7 +40,7 @@ impl ServerStore for SqliteStorage {
     async fn heartbeat(&self, heartbeat: &Heartbeat) -> Result<HeartbeatReport, StorageError> {
         let (id, load) = (heartbeat.server_id, to_string(&heartbeat.load).expect(TO_JSON));
         let storage = self.clone();
-        self.write("send a heartbeat", move |session| {
+        self.write_lightly("send a heartbeat", move |session| {
             let now = storage.now();
             let mut note = session.view.prepare(&session.view.statements.heartbeat)?;
             let is_announced = note.execute(params![now, load, id.as_bytes()])? > 0;

@@ -27,12 +27,14 @@ use crate::statements::Statements;
 /// A call that waits to be done. It may be done more than once, if a transaction that held it was rolled back.
 trait Work: Send {
     fn operation(&self) -> &'static str;
+    fn keeping(&self) -> Keeping;
     fn run(&mut self, session: &mut Session<'_>) -> Outcome<()>;
     fn answer(self: Box<Self>, end: Result<(), StorageError>);
 }
 
 struct Call<T, F> {
     operation: &'static str,
+    keeping: Keeping,
     work: F,
     value: Option<T>,
     reply: oneshot::Sender<Result<T, StorageError>>,
@@ -41,6 +43,10 @@ struct Call<T, F> {
 impl<T: Send, F: FnMut(&mut Session<'_>) -> Outcome<T> + Send> Work for Call<T, F> {
     fn operation(&self) -> &'static str {
         self.operation
+    }
+
+    fn keeping(&self) -> Keeping {
+        self.keeping
     }
 
     fn run(&mut self, session: &mut Session<'_>) -> Outcome<()> {
@@ -54,6 +60,16 @@ impl<T: Send, F: FnMut(&mut Session<'_>) -> Outcome<T> + Send> Work for Call<T, 
         // Whoever asked may have gone away; what was done is done.
         let _ = reply.send(value);
     }
+}
+
+/// What is to become of a call that was answered, if the machine loses power right afterwards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keeping {
+    /// It is kept, as far as [`Durability`](crate::Durability) says: the commit waits for the disk.
+    Surely,
+    /// It may be undone, because whoever it was done for is gone too then: claims, releases, signs of life. The commit does
+    /// not wait for the disk. A process that dies without the machine loses nothing either way.
+    WhileThereIsPower,
 }
 
 enum Message {
@@ -128,13 +144,18 @@ impl Writer {
     }
 
     /// Has a piece of work done and committed. If the future is dropped, it is done all the same, or not at all.
-    pub(crate) async fn call<T, F>(&self, operation: &'static str, work: F) -> Result<T, StorageError>
+    pub(crate) async fn call<T, F>(
+        &self,
+        operation: &'static str,
+        keeping: Keeping,
+        work: F,
+    ) -> Result<T, StorageError>
     where
         T: Send + 'static,
         F: FnMut(&mut Session<'_>) -> Outcome<T> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        self.send(Message::Work(Box::new(Call { operation, work, value: None, reply })));
+        self.send(Message::Work(Box::new(Call { operation, keeping, work, value: None, reply })));
         answer.await.unwrap_or_else(|_| Err(closed(operation)))
     }
 

@@ -168,3 +168,27 @@ async fn the_durability_asked_for_is_the_one_in_force() {
         storage.close().await;
     }
 }
+
+#[tokio::test]
+async fn only_what_must_outlast_a_power_failure_waits_for_the_disk() {
+    let file = TestFile::new();
+    let storage = a_storage(&file).await;
+    let level = |session: &mut crate::session::Session<'_>| {
+        Ok(session.view.connection.pragma_query_value(None, "synchronous", |row| row.get::<_, i64>(0))?)
+    };
+    let (normal, full) = (1, 2);
+
+    let lock = locked(&file);
+    let mut together = Box::pin(futures_util::future::join3(
+        storage.write_lightly("test", level),
+        storage.write("test", level),
+        storage.write_lightly("test", level),
+    ));
+    assert!((&mut together).now_or_never().is_none(), "all wait for the lock");
+    drop(lock);
+
+    let (first, lasting, after) = together.await;
+    assert_eq!(first.unwrap(), normal);
+    assert_eq!(lasting.unwrap(), full, "it does not join a group that does not wait for the disk");
+    assert_eq!(after.unwrap(), full, "it may join a group that does");
+}

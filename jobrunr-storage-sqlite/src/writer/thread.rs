@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use jobrunr_core::storage::SetUp;
 use rusqlite::Connection;
 
-use super::{Message, Setting, Work, WriterStatistics};
+use super::{Keeping, Message, Setting, Work, WriterStatistics};
 use crate::changes::Watch;
 use crate::error::{Failure, Outcome, classify, is_busy};
 use crate::migrations;
-use crate::options::Location;
+use crate::options::{Durability, Location};
 use crate::session::{Memory, Session, View};
 use crate::statements::Statements;
 
@@ -34,6 +34,8 @@ pub(super) struct WriterThread {
     watch: Watch,
     statistics: Arc<WriterStatistics>,
     jitter: Jitter,
+    /// What the connection is set to: whether a commit waits for the disk.
+    keeping: Keeping,
 }
 
 /// How far a group got.
@@ -61,6 +63,7 @@ impl WriterThread {
             watch: Watch::default(),
             statistics,
             jitter: Jitter::new(),
+            keeping: Keeping::Surely,
         }
     }
 
@@ -127,7 +130,8 @@ impl WriterThread {
 
     /// Does a group in one transaction, adding what comes meanwhile.
     fn attempt(&mut self, group: &mut Vec<Box<dyn Work>>, gather: Gather) -> Attempt {
-        if let Err(error) = self.begin(group, gather) {
+        let keeping = group.first().map_or(Keeping::Surely, |work| work.keeping());
+        if let Err(error) = self.keep(keeping).and_then(|()| self.begin(group, gather)) {
             return Attempt::NotBegun(error);
         }
         let end = self.run_group(group, gather).and_then(|()| self.execute("COMMIT"));
@@ -143,6 +147,26 @@ impl WriterThread {
                 self.roll_back();
                 Attempt::Failed(failure)
             }
+        }
+    }
+
+    /// Sets whether the next commits wait for the disk; that cannot be changed within a transaction.
+    fn keep(&mut self, keeping: Keeping) -> Result<(), rusqlite::Error> {
+        if self.keeping != keeping && self.setting.options.durability == Durability::Full {
+            let level = if keeping == Keeping::Surely { "FULL" } else { "NORMAL" };
+            self.connection.pragma_update(None, "synchronous", level)?;
+            self.keeping = keeping;
+        }
+        Ok(())
+    }
+
+    /// Adds work to the group, unless its commit would have to wait for the disk and the group's does not.
+    fn gather(&mut self, message: Message, group: &mut Vec<Box<dyn Work>>) {
+        match message {
+            Message::Work(work) if self.keeping == Keeping::Surely || work.keeping() == self.keeping => {
+                group.push(work);
+            }
+            other => self.next = Some(other),
         }
     }
 
@@ -178,8 +202,7 @@ impl WriterThread {
                 continue;
             }
             match self.messages.recv_timeout(left) {
-                Ok(Message::Work(work)) => group.push(work),
-                Ok(other) => self.next = Some(other),
+                Ok(message) => self.gather(message, group),
                 Err(RecvTimeoutError::Timeout) => return,
                 // Nobody will send any more; what is in the group is still to be done.
                 Err(RecvTimeoutError::Disconnected) => std::thread::park_timeout(left),
@@ -203,8 +226,7 @@ impl WriterThread {
                 break;
             }
             match self.messages.try_recv() {
-                Ok(Message::Work(work)) => group.push(work),
-                Ok(other) => self.next = Some(other),
+                Ok(message) => self.gather(message, group),
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
             }
         }
@@ -238,6 +260,7 @@ impl WriterThread {
             return Ok(());
         }
         self.use_write_ahead_log()?;
+        self.keep(Keeping::Surely)?;
         self.begin(&mut Vec::new(), Gather::Nothing)?;
         let end = migrations::apply(&self.connection, &self.setting.prefix, &*self.setting.options.clock)
             .and_then(|()| self.execute("COMMIT"));
