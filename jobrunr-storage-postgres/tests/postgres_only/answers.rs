@@ -1,5 +1,6 @@
 //! A connection that is cut between a request and its answer: what came of the call is found out.
 
+use futures_util::StreamExt;
 use jobrunr_core::StateName;
 use jobrunr_core::storage::{
     ClaimRequest, JobQuery, JobSearch, JobStore, SetUp, StorageError, StorageProvider,
@@ -15,6 +16,8 @@ struct Setting {
     schema: Schema,
     proxy: Proxy,
     storage: PostgresStorage,
+    /// Another storage on the same schema, past the proxy.
+    direct: PostgresStorage,
 }
 
 impl Setting {
@@ -32,17 +35,23 @@ impl Setting {
         .await
         .unwrap();
         storage.set_up(SetUp::Migrate).await.unwrap();
-        // Everything is prepared and numbered: the next message is the call itself.
+        let direct = schema.open_postgres(None).await.unwrap();
+        let mut changes = direct.changes().unwrap().subscribe();
+        changes.next().await.unwrap();
+        // Everything is prepared and numbered, and the hint of this insert has gone out: the next statement is the call
+        // itself.
         storage.insert_jobs(&[an_enqueued_job()]).await.unwrap();
         let mut warm = storage.claim_jobs(&ClaimRequest::new(a_server(), 1, at(0))).await.unwrap();
         warm[0].succeed(None, at(0)).unwrap();
         storage.save_jobs(&warm).await.unwrap();
+        changes.next().await.unwrap();
         // The one connection it uses is the one that is cut.
-        Some(Self { schema, proxy, storage })
+        Some(Self { schema, proxy, storage, direct })
     }
 
     async fn dispose(self) {
         self.storage.close().await;
+        self.direct.close().await;
         self.schema.drop_schema().await;
     }
 }
@@ -74,7 +83,7 @@ async fn a_save_whose_answer_is_lost_has_won_when_tried_again() {
     let Some(setting) = Setting::new().await else { return };
     let storage = &setting.storage;
     let new: Vec<_> = (0..10).map(|_| an_enqueued_job()).collect();
-    storage.insert_jobs(&new).await.unwrap();
+    setting.direct.insert_jobs(&new).await.unwrap();
     let mut jobs = storage.claim_jobs(&ClaimRequest::new(a_server(), 10, at(1))).await.unwrap();
     for job in &mut jobs {
         job.succeed(None, at(2)).unwrap();
@@ -102,7 +111,7 @@ async fn the_jobs_of_a_claim_whose_answer_is_lost_come_with_the_next_claim_of_th
     let Some(setting) = Setting::new().await else { return };
     let storage = &setting.storage;
     let new: Vec<_> = (0..10).map(|_| an_enqueued_job()).collect();
-    storage.insert_jobs(&new).await.unwrap();
+    setting.direct.insert_jobs(&new).await.unwrap();
     let (server, other) = (a_server(), a_server());
     // Both servers are known to the storage, so that the next message is the claim itself.
     for server in [&server, &other] {
@@ -128,7 +137,7 @@ async fn a_claim_that_is_dropped_on_its_way_loses_nothing() {
     let Some(setting) = Setting::new().await else { return };
     let storage = &setting.storage;
     let new: Vec<_> = (0..200).map(|_| an_enqueued_job()).collect();
-    storage.insert_jobs(&new).await.unwrap();
+    setting.direct.insert_jobs(&new).await.unwrap();
     let server = a_server();
     let mut claimed = 0;
     for microseconds in (0..5_000).step_by(100) {

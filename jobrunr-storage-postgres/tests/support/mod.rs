@@ -26,18 +26,20 @@ use uuid::Uuid;
 pub(crate) const URL: &str = "JOBRUNR_TEST_POSTGRES_URL";
 
 /// The server of the tests; `None` where there is none and that is allowed.
-#[expect(clippy::print_stderr, reason = "a test that did not run must say so")]
 pub(crate) fn url() -> Option<String> {
-    match std::env::var(URL) {
-        Ok(url) if !url.is_empty() => Some(url),
-        _ => {
-            let is_required =
-                std::env::var(storage_conformance_tests::REQUIRE_ALL).is_ok_and(|value| value == "1");
-            assert!(!is_required, "{URL} is not set; `cargo xtask databases up` starts a server");
-            eprintln!("SKIPPED: {URL} is not set; `cargo xtask databases up` starts a server");
-            None
-        }
+    let url = std::env::var(URL).ok().filter(|url| !url.is_empty());
+    if url.is_none() {
+        skip(&format!("{URL} is not set; `cargo xtask databases up` starts a server"));
     }
+    url
+}
+
+/// Says that a test cannot run, loudly, or fails where everything is required.
+#[expect(clippy::print_stderr, reason = "a test that did not run must say so")]
+pub(crate) fn skip(why: &str) {
+    let is_required = std::env::var(storage_conformance_tests::REQUIRE_ALL).is_ok_and(|value| value == "1");
+    assert!(!is_required, "{why}");
+    eprintln!("SKIPPED: {why}");
 }
 
 /// Runs SQL on a connection of its own.

@@ -71,7 +71,12 @@ pub(crate) fn free_port() -> std::io::Result<u16> {
 impl PrivateServer {
     /// Starts a fresh server; `None` if PostgreSQL's programs are not on this machine.
     pub(crate) async fn start() -> Result<Option<Self>, BoxError> {
-        let Some(programs) = programs() else { return Ok(None) };
+        let Some(programs) = programs() else {
+            super::skip(
+                "initdb and postgres are not on this machine; `cargo xtask databases up` installs them",
+            );
+            return Ok(None);
+        };
         let folder = new_folder()?;
         let mut server = Self { port: free_port()?, folder, programs, process: None };
         let password = server.folder.join("password");
