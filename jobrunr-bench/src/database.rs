@@ -14,6 +14,9 @@ pub(crate) trait Database: Sync {
     /// Makes an empty database and opens a storage on it.
     async fn fresh(&self) -> anyhow::Result<FreshDatabase>;
 
+    /// Opens a storage on a database that was made before.
+    async fn open(&self, url: String) -> anyhow::Result<FreshDatabase>;
+
     /// Claims and completes jobs by prepared statements, `batch` at a time; returns jobs a second.
     async fn raw_drain(&self, jobs: usize, batch: usize) -> anyhow::Result<f64>;
 

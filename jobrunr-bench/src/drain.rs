@@ -14,17 +14,24 @@ use crate::workload::{Countdown, Noop};
 /// Jobs of a bulk that go to the storage at once while a table is filled.
 const FILL_CHUNK: usize = 10_000;
 
-/// Enqueues no-op jobs, runs them with a server at its defaults and returns jobs a second, from its start to the last
-/// stored success.
-pub(crate) async fn drain(storage: &Arc<dyn StorageProvider>, jobs: usize) -> anyhow::Result<f64> {
+/// Enqueues no-op jobs, runs them with a server that claims up to `batch` at a time, and returns jobs a second, from its
+/// start to the last stored success.
+pub(crate) async fn drain(
+    storage: &Arc<dyn StorageProvider>,
+    jobs: usize,
+    batch: usize,
+) -> anyhow::Result<f64> {
     let scheduler = JobScheduler::new(Arc::clone(storage));
     scheduler.enqueue_all(std::iter::repeat_n(Noop::new(), jobs)).await?;
     let succeeded_before = storage.job_counts().await?.succeeded_all_time;
 
     let countdown = Countdown::from(jobs);
     let started = Instant::now();
+    // With twice the batch on its desk, it claims the next one as soon as one is through.
     let server = BackgroundJobServer::builder(Arc::clone(storage))
         .handle::<Noop, _>(countdown.clone())
+        .workers(batch)
+        .prefetch(batch)
         .start()
         .await?;
     countdown.finished().await;

@@ -38,7 +38,10 @@ impl Database for Sqlite {
     }
 
     async fn fresh(&self) -> anyhow::Result<FreshDatabase> {
-        let url = format!("sqlite:{}", self.next_path()?.display());
+        self.open(format!("sqlite:{}", self.next_path()?.display())).await
+    }
+
+    async fn open(&self, url: String) -> anyhow::Result<FreshDatabase> {
         let storage = Arc::new(SqliteStorage::connect(&url).await?);
         storage.set_up(SetUp::Migrate).await?;
         let concrete: Arc<dyn Any + Send + Sync> = Arc::<SqliteStorage>::clone(&storage);

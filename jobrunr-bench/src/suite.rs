@@ -9,8 +9,6 @@ use crate::process::Worker;
 use crate::report::{Report, median, percentile_ms};
 use crate::{drain, enqueue, latency};
 
-/// The batch that raw claims and completions are compared at.
-const RAW_BATCH: usize = 100;
 /// The rows that raw inserts write in one transaction.
 const RAW_INSERT_BATCH: usize = 1_000;
 /// How long single enqueues are counted for.
@@ -25,6 +23,9 @@ pub(crate) struct SuiteOptions {
     /// Finished jobs in the table of the large drain, and jobs of the drain that memory is measured at.
     #[arg(long, default_value_t = 1_000_000)]
     many: usize,
+    /// Jobs that are claimed and completed at a time in a drain, by raw statements and by the server.
+    #[arg(long, default_value_t = 100)]
+    batch: usize,
     /// How often raw and ours take turns.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
@@ -85,21 +86,25 @@ async fn measure_drain(
     let jobs = options.share(options.jobs);
     let large = database.fresh().await?;
     drain::fill_with_finished(&large.storage, options.share(options.many), SystemClock.now()).await?;
+    // Opened anew, so that what was written to fill it is through with.
+    let url = large.url.clone();
+    large.close().await;
+    let large = database.open(url).await?;
 
     let (mut raw, mut ours, mut ours_large, mut statements) = (vec![], vec![], vec![], vec![]);
     for round in 1..=options.rounds {
-        raw.push(database.raw_drain(jobs, RAW_BATCH).await?);
+        raw.push(database.raw_drain(jobs, options.batch).await?);
         let fresh = database.fresh().await?;
         let enqueue_only = database.fresh().await?;
         enqueue::bulk(&enqueue_only.storage, jobs).await?;
-        ours.push(drain::drain(&fresh.storage, jobs).await?);
+        ours.push(drain::drain(&fresh.storage, jobs, options.batch).await?);
         if let (Some(all), Some(enqueue)) = (database.statements(&fresh), database.statements(&enqueue_only))
         {
             statements.push(ratio(all.saturating_sub(enqueue), jobs));
         }
         fresh.close().await;
         enqueue_only.close().await;
-        ours_large.push(drain::drain(&large.storage, jobs).await?);
+        ours_large.push(drain::drain(&large.storage, jobs, options.batch).await?);
         println!(
             "drain {round}: raw {:.0}/s, ours {:.0}/s, ours in a large table {:.0}/s",
             raw[round - 1],
