@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::PostgresStorage;
-use crate::connection::{Failed, Statement};
+use crate::connection::Failed;
 use crate::listener::Listener;
 use crate::names::Runs;
 
@@ -220,18 +220,19 @@ impl PostgresStorage {
         }
     }
 
-    /// The statement that sends hints; `None` if there are none.
-    pub(crate) async fn notification(
-        &self,
-        hints: &Hints,
-        runs: &mut impl Runs,
-    ) -> Result<Option<Statement>, Failed> {
-        if hints.is_empty() {
-            return Ok(None);
+    /// Sends hints when the transaction of a caller commits.
+    pub(crate) async fn notify_in(&self, transaction: &mut impl Runs, hints: &Hints) -> Result<(), Failed> {
+        if !hints.is_empty() {
+            let notify = &self.inner.statements.notify_in_transaction;
+            self.send(transaction, notify, hints).await?;
         }
+        Ok(())
+    }
+
+    async fn send(&self, runs: &mut impl Runs, notify: &Arc<str>, hints: &Hints) -> Result<(), Failed> {
         let channel = self.channel(runs).await?;
         let texts = self.inner.outbox.encode(hints);
-        Ok(Some(self.statement(&self.inner.statements.notify).bind(channel.to_string()).bind(texts)))
+        runs.run(self.statement(notify).bind(channel.to_string()).bind(texts)).await.map(drop)
     }
 
     /// The channel that everybody who uses the same tables listens on.
@@ -257,9 +258,7 @@ impl PostgresStorage {
 
     async fn notify(&self, hints: &Hints) -> Result<(), StorageError> {
         let mut call = self.last_call("send hints").await?;
-        if let Some(notify) = self.notification(hints, &mut call).await? {
-            call.rows(notify).await?;
-        }
+        self.send(&mut call, &self.inner.statements.notify, hints).await?;
         Ok(call.finish().await?)
     }
 }

@@ -141,5 +141,8 @@ statements! {
     find_schema = "SELECT 1 FROM pg_namespace WHERE nspname = $1";
     list_migrations = "SELECT number, name, checksum FROM {p}jobrunr_migration ORDER BY number";
     current_schema = "SELECT current_schema()::text";
-    notify = "SELECT pg_notify($1, n) FROM unnest($2::text[]) AS n";
+    /// Sends hints by themselves. Nobody needs them to survive a crash, so their commit does not wait for the disk.
+    notify = "SELECT pg_notify($1, n), set_config('synchronous_commit', 'off', true) FROM unnest($2::text[]) AS n";
+    /// Sends hints with what the transaction of a caller did.
+    notify_in_transaction = "SELECT pg_notify($1, n) FROM unnest($2::text[]) AS n";
 }

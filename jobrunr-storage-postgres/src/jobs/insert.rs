@@ -384,9 +384,7 @@ impl PostgresStorage {
             }
             tell(chunk, &first_mentions, &present, &mut report, &mut hints);
         }
-        if let Some(notify) = self.notification(&hints, transaction).await? {
-            transaction.run(notify).await?;
-        }
+        self.notify_in(transaction, &hints).await?;
         Ok(report)
     }
 }
