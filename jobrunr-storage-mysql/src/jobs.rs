@@ -15,6 +15,7 @@ use std::collections::HashSet;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use jobrunr_core::storage::{
     ClaimRequest, DueReport, InsertReport, JobSelection, JobStore, SaveReport, StorageError,
     check_payload_sizes,
@@ -24,7 +25,6 @@ use jobrunr_storage_sql::{Lane, micros};
 use sqlx::mysql::{MySqlConnection, MySqlRow};
 
 use self::delete::{Aged, DeleteJobs, Doomed};
-use self::due::ReleaseJobs;
 pub(crate) use self::gather::Gatherer;
 use self::insert::{InsertJobs, NewJob, encode_metadata};
 use self::save::{SaveJobs, SavedJob};
@@ -35,6 +35,14 @@ use crate::session::Session;
 use crate::values::Values;
 use crate::work::Work;
 use crate::{MySqlStorage, PROVIDER};
+
+/// How many parts of a large batch are inserted at the same time: while one is on its way the next is written.
+const PARTS_AT_ONCE: usize = 2;
+
+fn has_repeated_ids(jobs: &[NewJob]) -> bool {
+    let mut seen = HashSet::with_capacity(jobs.len());
+    !jobs.iter().all(|job| seen.insert(job.id))
+}
 
 /// Most jobs in one transaction, so that a large batch does not hold locks for long.
 const BATCH: usize = 1_000;
@@ -53,11 +61,13 @@ impl JobStore for MySqlStorage {
         {
             return self.shared.gather(job).await;
         }
-        let mut report = InsertReport::default();
-        while let Some(work) = InsertJobs::next(&mut new, self.shared.max_statement_bytes) {
-            report.already_present.extend(self.shared.write(OPERATION, work).await?);
-        }
-        Ok(report)
+        // Where an id comes twice the first has to be first.
+        let at_once = if has_repeated_ids(&new) { 1 } else { PARTS_AT_ONCE };
+        let max_bytes = self.shared.max_statement_bytes;
+        let parts = std::iter::from_fn(move || InsertJobs::next(&mut new, max_bytes));
+        let parts = stream::iter(parts).map(|part| self.shared.write(OPERATION, part)).buffered(at_once);
+        let already_present: Vec<Vec<JobId>> = parts.try_collect().await?;
+        Ok(InsertReport { already_present: already_present.concat() })
     }
 
     async fn save_jobs(&self, jobs: &[Job]) -> Result<SaveReport, StorageError> {
@@ -87,8 +97,7 @@ impl JobStore for MySqlStorage {
     }
 
     async fn enqueue_due_jobs(&self, now: DateTime<Utc>, limit: usize) -> Result<DueReport, StorageError> {
-        let work = ReleaseJobs { now: micros(now), limit, released: Vec::new() };
-        self.shared.write("release due jobs", work).await
+        self.shared.release(micros(now), limit).await
     }
 
     async fn find_job(&self, id: JobId) -> Result<Option<Job>, StorageError> {

@@ -9,6 +9,8 @@ mod metadata;
 mod migrations;
 mod options;
 mod place;
+#[cfg(test)]
+mod plan_tests;
 mod recurring;
 mod rows;
 mod search;

@@ -23,7 +23,7 @@ impl Statement {
     }
 
     #[cfg(test)]
-    fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }

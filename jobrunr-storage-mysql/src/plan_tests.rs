@@ -1,0 +1,154 @@
+//! The plans of hot statements, as the database explains them: each finds its rows by an index, however many there are.
+//!
+//! `FORCE INDEX` and `STRAIGHT_JOIN` leave the optimizer no choice; what is tested is that they stand where they must.
+
+use jobrunr_core::JobId;
+use jobrunr_core::storage::{JobOrder, JobQuery, OrderField, SetUp, StorageProvider};
+use jobrunr_core::{StateName, storage::JobCursor};
+use jobrunr_storage_sql::{Search, render_list};
+use sqlx::mysql::{MySqlConnectOptions, MySqlConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
+
+use crate::columns::Columns;
+use crate::dialect::{self, MySql};
+use crate::statements::Statement;
+use crate::values::{Rows, Values};
+use crate::{MySqlOptions, MySqlStorage};
+
+/// From so many jobs on, reading all of them for a page is too much.
+const MANY_JOBS: usize = 50_000;
+
+const URL: &str = "JOBRUNR_TEST_MYSQL_URL";
+
+#[expect(clippy::print_stderr, reason = "a test that did not run must say so")]
+fn server() -> Option<MySqlConnectOptions> {
+    let url = std::env::var(URL).ok().filter(|url| !url.is_empty());
+    if url.is_none() {
+        let required = std::env::var("JOBRUNR_TEST_REQUIRE_ALL").is_ok_and(|value| value == "1");
+        assert!(!required, "{URL} is not set");
+        eprintln!("SKIPPED: {URL} is not set; `cargo xtask databases up` starts a server");
+    }
+    url.map(|url| url.parse().unwrap())
+}
+
+/// How one table of a statement is read.
+#[derive(Debug)]
+struct Step {
+    table: String,
+    access: String,
+    key: String,
+}
+
+async fn explain(connection: &mut MySqlConnection, statement: &str, values: Values) -> Vec<Step> {
+    let text = AssertSqlSafe(format!("EXPLAIN {statement}"));
+    let rows = connection.fetch_all(sqlx::query_with(text, values.into_arguments())).await.unwrap();
+    let steps = rows.iter().map(|row| {
+        let text = |name: &str| {
+            let index = row_index(row, name);
+            row.optional_text(index).unwrap().unwrap_or_default()
+        };
+        Step { table: text("table"), access: text("type"), key: text("key") }
+    });
+    steps.collect()
+}
+
+fn row_index(row: &sqlx::mysql::MySqlRow, name: &str) -> usize {
+    use sqlx::{Column, Row};
+    row.columns().iter().position(|column| column.name() == name).unwrap()
+}
+
+/// Fills the table of jobs with copies of one, most of them SUCCEEDED, `waiting` of them in line.
+async fn fill(connection: &mut MySqlConnection, jobs: usize, waiting: usize) {
+    let sql = format!(
+        "INSERT INTO jobrunr_job (id, version, lane, place, place_rank, place_at, priority, queued_at, created_at, \
+         updated_at, name, payload) \
+         WITH RECURSIVE digit (d) AS (SELECT 0 UNION ALL SELECT d + 1 FROM digit WHERE d < 9), \
+         number (n) AS (SELECT a.d + b.d * 10 + c.d * 100 + e.d * 1000 + f.d * 10000 + 1 \
+         FROM digit a, digit b, digit c, digit e, digit f) \
+         SELECT UNHEX(MD5(n)), 1, 16, IF(n <= {waiting}, 16, 5), IF(n <= {waiting}, -1, 0), n, 0, n, n, n, 'n', '1' \
+         FROM number WHERE n <= {jobs}"
+    );
+    connection.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.unwrap();
+}
+
+#[tokio::test]
+async fn hot_statements_find_their_rows_by_an_index() {
+    let Some(server) = server() else { return };
+    let name = format!("jobrunr_test_{}", uuid::Uuid::now_v7().simple());
+    let mut connection = server.connect().await.unwrap();
+    connection.execute(AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.unwrap();
+    let options = MySqlOptions::connect_with(server.clone().database(&name));
+    let storage = MySqlStorage::open(options).await.unwrap();
+    storage.set_up(SetUp::Migrate).await.unwrap();
+    let mut inside = server.clone().database(&name).connect().await.unwrap();
+
+    for (jobs, waiting) in [(1_000, 500), (MANY_JOBS, 40_000), (MANY_JOBS, 100)] {
+        inside.execute("DELETE FROM jobrunr_job").await.unwrap();
+        fill(&mut inside, jobs, waiting).await;
+        for is_analyzed in [false, true] {
+            if is_analyzed {
+                inside.execute("ANALYZE TABLE jobrunr_job").await.unwrap();
+            }
+            let what = format!("{jobs} jobs, {waiting} wait, analyzed: {is_analyzed}");
+            check_plans(&storage, &mut inside, jobs, &what).await;
+        }
+    }
+
+    inside.close().await.unwrap();
+    storage.close().await;
+    connection.execute(AssertSqlSafe(format!("DROP DATABASE {name}"))).await.unwrap();
+}
+
+async fn check_plans(storage: &MySqlStorage, connection: &mut MySqlConnection, jobs: usize, what: &str) {
+    let statements = &storage.shared.statements;
+    let ids: Vec<JobId> = (0..500).map(|_| JobId::new()).collect();
+    let ids = || Values::new().text(&Rows::of_ids(&ids));
+    let by_id: [(&str, &Statement, Values); 6] = [
+        ("claim_jobs", &statements.claim_jobs, ids().number(1).number(1).number(1).number(1)),
+        ("lock_jobs", &statements.lock_jobs, ids()),
+        ("save_successes", &statements.save_successes, ids()),
+        ("save_jobs", &statements.save_jobs, ids()),
+        ("release_jobs", &statements.release_jobs, ids().number(1).number(1).number(1).number(1)),
+        ("delete_jobs", &statements.delete_jobs, ids()),
+    ];
+    for (name, statement, values) in by_id {
+        let steps = explain(connection, statement.as_str(), values).await;
+        assert_eq!(steps.len(), 2, "{name}, {what}: {steps:?}");
+        assert_eq!(steps[0].table, "w", "{name}, {what}: {steps:?}");
+        assert_eq!(
+            (steps[1].access.as_str(), steps[1].key.as_str()),
+            ("eq_ref", "PRIMARY"),
+            "{name}, {what}"
+        );
+    }
+    let (_, peek) = statements.peek.for_lanes(1);
+    let by_place: [(&str, &Statement, Values); 4] = [
+        ("lock_ready_jobs", &statements.lock_ready_jobs, Values::new().number(16).number(500)),
+        ("lock_due_jobs", &statements.lock_due_jobs, Values::new().number(1).number(500)),
+        ("next_due", &statements.next_due, Values::new()),
+        ("peek", peek, Values::new().number(16).number(1)),
+    ];
+    for (name, statement, values) in by_place {
+        let steps = explain(connection, statement.as_str(), values).await;
+        let of_jobs = steps.iter().find(|step| step.key == "place");
+        let of_jobs = of_jobs.unwrap_or_else(|| panic!("{name}, {what}: {steps:?}"));
+        assert!(["ref", "range"].contains(&of_jobs.access.as_str()), "{name}, {what}: {steps:?}");
+    }
+    if jobs < MANY_JOBS {
+        // Where all jobs fit into a few pages the optimizer may read them all.
+        return;
+    }
+    let page = |order| JobQuery::in_state(StateName::Succeeded).order(order).limit(20);
+    let updated = JobOrder::descending(OrderField::UpdatedAt);
+    let after = JobCursor { instant: chrono::DateTime::UNIX_EPOCH, id: JobId::new() };
+    for (name, query, key) in [
+        ("a page by update", page(updated), "place"),
+        ("the next page by update", page(updated).after(after), "place"),
+        ("a page by creation", JobQuery::all().newest_first().limit(20), "created"),
+        ("a page by creation in a state", page(JobOrder::descending(OrderField::CreatedAt)), "created"),
+    ] {
+        let Search { sql, values } = render_list(&query, &MySql, &storage.shared.prefix);
+        let steps = explain(connection, &sql, dialect::bind(&values)).await;
+        assert_eq!(steps[0].key, key, "{name}, {what}: {steps:?}");
+    }
+}
