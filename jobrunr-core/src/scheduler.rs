@@ -1,10 +1,12 @@
 //! Creating jobs, and acting on those that exist.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use futures_util::{Stream, StreamExt};
+use futures_util::{Stream, StreamExt, poll};
 
 use crate::clock::{Clock, StorageClock};
 use crate::filters::{JobFilter, JobFilters};
@@ -204,12 +206,22 @@ impl JobScheduler {
     ) -> Result<Vec<JobId>, SchedulerError> {
         let mut builders = builders.into_iter();
         let mut ids = Vec::new();
+        let mut next = self.chunk(&mut builders).await;
         loop {
-            let chunk: Vec<_> = builders.by_ref().take(BULK_CHUNK).collect();
-            if chunk.is_empty() {
+            let jobs = next.map_err(|error| partly(ids.len(), error))?;
+            if jobs.is_empty() {
                 return Ok(ids);
             }
-            self.create_chunk(chunk, &mut ids).await?;
+            // The storage works on one chunk while the next is made.
+            let mut insert = pin!(self.insert_chunk(&jobs));
+            let inserted = poll!(insert.as_mut());
+            next = self.chunk(&mut builders).await;
+            let inserted = match inserted {
+                Poll::Ready(inserted) => inserted,
+                Poll::Pending => insert.await,
+            };
+            inserted.map_err(|error| partly(ids.len(), error))?;
+            ids.extend(jobs.iter().map(Job::id));
         }
     }
 
@@ -222,45 +234,34 @@ impl JobScheduler {
         requests: impl Stream<Item = R> + Send,
     ) -> Result<Vec<JobId>, SchedulerError> {
         let mut ids = Vec::new();
-        let mut chunks = std::pin::pin!(requests.map(JobBuilder::new).chunks(BULK_CHUNK));
+        let mut chunks = pin!(requests.map(JobBuilder::new).chunks(BULK_CHUNK));
         while let Some(chunk) = chunks.next().await {
-            self.create_chunk(chunk, &mut ids).await?;
+            let jobs = self.chunk(&mut chunk.into_iter()).await.map_err(|error| partly(ids.len(), error))?;
+            self.insert_chunk(&jobs).await.map_err(|error| partly(ids.len(), error))?;
+            ids.extend(jobs.iter().map(Job::id));
         }
         Ok(ids)
     }
 
-    async fn create_chunk<R: JobRequest>(
+    /// Makes the jobs of the next chunk; none if there are no builders left.
+    async fn chunk<R: JobRequest>(
         &self,
-        builders: Vec<JobBuilder<R>>,
-        ids: &mut Vec<JobId>,
-    ) -> Result<(), SchedulerError> {
-        let created = ids.len();
-        match self.insert_chunk(builders).await {
-            Ok(chunk) => {
-                ids.extend(chunk);
-                Ok(())
-            }
-            Err(error) if created == 0 => Err(error),
-            Err(error) => Err(SchedulerError::Partly { created, source: Box::new(error) }),
-        }
+        builders: &mut impl Iterator<Item = JobBuilder<R>>,
+    ) -> Result<Vec<Job>, SchedulerError> {
+        let now = self.now().await?;
+        let builders = builders.take(BULK_CHUNK);
+        let jobs = builders.map(|builder| self.filtered(builder.draft(now)?, now));
+        Ok(jobs.collect::<Result<_, InvalidJob>>()?)
     }
 
-    async fn insert_chunk<R: JobRequest>(
-        &self,
-        builders: Vec<JobBuilder<R>>,
-    ) -> Result<Vec<JobId>, SchedulerError> {
-        let now = self.now().await?;
-        let jobs = builders
-            .into_iter()
-            .map(|builder| self.filtered(builder.draft(now)?, now))
-            .collect::<Result<Vec<Job>, InvalidJob>>()?;
-        let report = self.storage.insert_jobs(&jobs).await?;
+    async fn insert_chunk(&self, jobs: &[Job]) -> Result<(), SchedulerError> {
+        let report = self.storage.insert_jobs(jobs).await?;
         if !self.filters.is_empty() {
             for job in jobs.iter().filter(|job| !report.already_present.contains(&job.id())) {
                 self.filters.created(job).await;
             }
         }
-        Ok(jobs.iter().map(Job::id).collect())
+        Ok(())
     }
 
     /// Marks a job as not wanted any more; a running one is cancelled. Deleting a deleted job is fine.
@@ -351,4 +352,9 @@ impl JobScheduler {
         }
         Ok(self.clock.now())
     }
+}
+
+/// What is told of a bulk that failed when so many of its jobs had been created.
+fn partly(created: usize, error: SchedulerError) -> SchedulerError {
+    if created == 0 { error } else { SchedulerError::Partly { created, source: Box::new(error) } }
 }
