@@ -18,12 +18,16 @@ use crate::{Fixture, ScenarioResult};
 
 const TASKS: u64 = 4;
 const ROUNDS: usize = 250;
-/// Few ids, so that the tasks meet.
-const IDS: usize = 60;
+/// How many of each task's latest jobs are looked for: few, so that the tasks meet.
+const RECENT: usize = 15;
 
 /// What one task was told by the storage.
 #[derive(Default)]
 struct Told {
+    task: u64,
+    /// How many ids this task has given to new jobs. None is given twice: a save that was loaded from a job that is gone
+    /// could win against another one under its id that has come to the same version.
+    ids_given: u64,
     /// Versions of jobs that were given to this task, by claim, release or won save.
     versions: Vec<(JobId, Version)>,
     /// How often an id was new, and how often it was removed.
@@ -68,7 +72,7 @@ pub async fn tasks_that_do_anything_at_once_keep_every_invariant(fixture: &Fixtu
 
 async fn work(storage: &dyn StorageProvider, number: u64) -> Result<Told, BoxError> {
     let mut dice = Dice::new(number);
-    let mut told = Told::default();
+    let mut told = Told { task: number, ..Told::default() };
     for round in 0..ROUNDS {
         // Every job's first entry has a time of its own, so that two lives under one id can be told apart.
         let round = i64::try_from(round)?;
@@ -93,9 +97,12 @@ async fn insert(
     now: DateTime<Utc>,
 ) -> ScenarioResult {
     let batch: Vec<Job> = (0..4)
-        .map(|_| {
-            let job =
-                a_job().id(numbered_id(u64::try_from(dice.below(IDS)).expect("small"))).labelled(&["any"]);
+        .map(|place| {
+            // Now and then an id comes twice in a batch.
+            if place == 0 || dice.below(8) > 0 {
+                told.ids_given += 1;
+            }
+            let job = a_job().id(id_of(told.task, told.ids_given)).labelled(&["any"]);
             if dice.below(2) == 0 {
                 job.enqueued(now)
             } else {
@@ -138,7 +145,7 @@ async fn change_some(
 ) -> ScenarioResult {
     let mut jobs = Vec::new();
     for _ in 0..3 {
-        let id = numbered_id(u64::try_from(dice.below(IDS))?);
+        let id = told.some_id(dice)?;
         jobs.extend(storage.find_job(id).await?);
     }
     for job in &mut jobs {
@@ -160,7 +167,7 @@ async fn remove_some(
     now: DateTime<Utc>,
 ) -> ScenarioResult {
     if dice.below(2) == 0 {
-        let id = numbered_id(u64::try_from(dice.below(IDS))?);
+        let id = told.some_id(dice)?;
         if storage.delete_jobs(&JobSelection::Ids(vec![id])).await? == 1 {
             *told.removed.entry(id).or_default() += 1;
         }
@@ -182,7 +189,7 @@ async fn save_metadata(
     told: &mut Told,
     round: i64,
 ) -> ScenarioResult {
-    let id = numbered_id(u64::try_from(dice.below(IDS))?);
+    let id = told.some_id(dice)?;
     let Some(before) = storage.find_job(id).await? else { return Ok(()) };
     let name = format!("{round} by {id}");
     let entry = JobMetadata::from([(name.clone(), json!(round))]);
@@ -208,7 +215,19 @@ async fn look(storage: &dyn StorageProvider, dice: &mut Dice, told: &mut Told) -
     Ok(())
 }
 
+/// The id that a task gives to its job of this number.
+fn id_of(task: u64, number: u64) -> JobId {
+    numbered_id(10_000 * task + number)
+}
+
 impl Told {
+    /// The id of a job that this task, or another one at about the same time, may have inserted lately.
+    fn some_id(&self, dice: &mut Dice) -> Result<JobId, BoxError> {
+        let tasks = usize::try_from(TASKS)?;
+        let age = u64::try_from(dice.below(RECENT))?;
+        Ok(id_of(u64::try_from(dice.below(tasks))?, self.ids_given.saturating_sub(age)))
+    }
+
     fn note_versions(&mut self, jobs: &[Job]) {
         for job in jobs {
             self.versions.push((job.id(), job.version()));
