@@ -60,6 +60,7 @@ impl Database {
 /// | `sqlite:jobs.db` | an SQLite file; with the feature `sqlite`, which is on by default |
 /// | `sqlite::memory:` | an SQLite database in memory; likewise |
 /// | `postgres://user:password@host:5432/database` | a PostgreSQL database; with the feature `postgres` |
+/// | `mysql://user:password@host:3306/database`, or `mariadb:` | a MySQL or MariaDB database; with the feature `mysql` |
 /// | `memory:` | the in-memory storage, without any database |
 ///
 /// To open a storage with options of your own, use its type and [`StorageProvider::set_up`] instead.
@@ -83,7 +84,7 @@ pub async fn connect(url: &str) -> Result<Arc<dyn StorageProvider>, ConnectError
         Database::Memory => Arc::new(MemoryStorage::new()),
         Database::Sqlite => open_sqlite(url).await?,
         Database::Postgres => open_postgres(url).await?,
-        Database::MySql => return Err(not_in_this_version("MySQL and MariaDB", "mysql")),
+        Database::MySql => open_mysql(url).await?,
         Database::Mongo => return Err(not_in_this_version("MongoDB", "mongo")),
         Database::Redis => return Err(not_in_this_version("Redis and Valkey", "redis")),
     };
@@ -114,6 +115,20 @@ async fn open_postgres(url: &str) -> Result<Arc<dyn StorageProvider>, ConnectErr
 async fn open_postgres(_url: &str) -> Result<Arc<dyn StorageProvider>, ConnectError> {
     let remedy = "switch on the feature `postgres` of the crate jobrunr".to_owned();
     Err(ConnectError::NoSupport { database: "PostgreSQL", remedy })
+}
+
+#[cfg(feature = "mysql")]
+async fn open_mysql(url: &str) -> Result<Arc<dyn StorageProvider>, ConnectError> {
+    // The scheme may be written in capitals, which the storage does not know.
+    let rest = url.split_once(':').map_or("", |(_, rest)| rest);
+    let url = format!("mysql:{rest}");
+    Ok(Arc::new(jobrunr_storage_mysql::MySqlStorage::connect(&url).await?))
+}
+
+#[cfg(not(feature = "mysql"))]
+async fn open_mysql(_url: &str) -> Result<Arc<dyn StorageProvider>, ConnectError> {
+    let remedy = "switch on the feature `mysql` of the crate jobrunr".to_owned();
+    Err(ConnectError::NoSupport { database: "MySQL and MariaDB", remedy })
 }
 
 fn not_in_this_version(database: &'static str, feature: &str) -> ConnectError {

@@ -31,7 +31,9 @@ async fn a_database_of_a_feature_to_come_is_named_with_its_feature() {
         ("postgres://app:hunter2@db.internal/app", "PostgreSQL", "`postgres`"),
         #[cfg(not(feature = "postgres"))]
         ("postgresql://app:hunter2@db.internal/app", "PostgreSQL", "`postgres`"),
+        #[cfg(not(feature = "mysql"))]
         ("mysql://app:hunter2@db.internal/app", "MySQL", "`mysql`"),
+        #[cfg(not(feature = "mysql"))]
         ("mariadb://app:hunter2@db.internal/app", "MariaDB", "`mysql`"),
         ("mongodb://app:hunter2@db.internal/app", "MongoDB", "`mongo`"),
         ("mongodb+srv://app:hunter2@db.internal/app", "MongoDB", "`mongo`"),
@@ -78,6 +80,31 @@ mod postgres {
     #[tokio::test]
     async fn a_url_that_cannot_be_read_is_refused_without_being_shown() {
         let (error, said) = everything_said_about("postgres://app:hunter2@db.internal:port/app").await;
+
+        assert!(matches!(error, ConnectError::Storage(StorageError::Unsupported { .. })), "{said}");
+        assert!(!said.contains("hunter2") && !said.contains("db.internal"), "{said}");
+    }
+}
+
+#[cfg(feature = "mysql")]
+mod mysql {
+    use jobrunr::storage::StorageError;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_that_is_not_there_is_told_without_the_connection_string() {
+        for url in ["mysql://app:hunter2@127.0.0.1:1/app", "MARIADB://app:hunter2@127.0.0.1:1/app"] {
+            let (error, said) = everything_said_about(url).await;
+
+            assert!(matches!(error, ConnectError::Storage(StorageError::Unavailable { .. })), "{said}");
+            assert!(!said.contains("hunter2") && !said.contains("app:"), "{said}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_url_that_cannot_be_read_is_refused_without_being_shown() {
+        let (error, said) = everything_said_about("mysql://app:hunter2@db.internal:port/app").await;
 
         assert!(matches!(error, ConnectError::Storage(StorageError::Unsupported { .. })), "{said}");
         assert!(!said.contains("hunter2") && !said.contains("db.internal"), "{said}");

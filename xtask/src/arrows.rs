@@ -25,6 +25,7 @@ const ALLOWED: &[Arrows] = &[
             "jobrunr-core",
             "jobrunr-macros",
             "jobrunr-server",
+            "jobrunr-storage-mysql",
             "jobrunr-storage-postgres",
             "jobrunr-storage-sqlite",
         ],
