@@ -67,6 +67,15 @@ pub trait Dialect {
         }
     }
 
+    /// The column that a window of this instant looks at, for a search among these states (among all if there are none).
+    fn window_column(&self, field: OrderField, _states: &[StateName]) -> &'static str {
+        match field {
+            OrderField::CreatedAt => "j.created_at",
+            OrderField::UpdatedAt => "j.updated_at",
+            OrderField::ScheduledAt => "j.scheduled_at",
+        }
+    }
+
     /// A condition: the job is in one of these states, of which there is at least one; `None` leaves it to a comparison
     /// with a column `state`.
     fn in_states(&self, _states: &[StateName]) -> Option<String> {

@@ -1,7 +1,7 @@
 //! How a [`JobQuery`] becomes SQL: one condition each, values bound in the order in which their places stand in the text.
 
 use jobrunr_core::StateName;
-use jobrunr_core::storage::{JobQuery, SignatureSelection, TimeWindow};
+use jobrunr_core::storage::{JobQuery, OrderField, SignatureSelection, TimeWindow};
 use uuid::Uuid;
 
 use crate::dialect::{CursorPart, Dialect, ListKind, Value};
@@ -126,9 +126,13 @@ impl<'a> Builder<'a> {
             let place = self.bind(Value::Id(id.into()));
             self.require(self.dialect.awaits(&place));
         }
-        self.window("j.created_at", query.created);
-        self.window("j.updated_at", query.updated);
-        self.window("j.scheduled_at", query.scheduled);
+        for (field, window) in [
+            (OrderField::CreatedAt, query.created),
+            (OrderField::UpdatedAt, query.updated),
+            (OrderField::ScheduledAt, query.scheduled),
+        ] {
+            self.window(self.dialect.window_column(field, &query.states), window);
+        }
         if let Some(needle) = &query.name_contains {
             let condition = match self.dialect.table_of_names() {
                 None => self.contains("j.name", needle),

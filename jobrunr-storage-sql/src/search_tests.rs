@@ -1,5 +1,5 @@
 use jobrunr_core::JobId;
-use jobrunr_core::storage::{JobCursor, JobOrder, OrderField};
+use jobrunr_core::storage::{JobCursor, JobOrder};
 
 use super::*;
 
