@@ -96,6 +96,17 @@ impl Dialect for MySql {
         }
     }
 
+    /// Differs for the same reason: what ended before an instant is a range of the index.
+    fn window_column(&self, field: OrderField, states: &[StateName]) -> &'static str {
+        match (field, states) {
+            (OrderField::CreatedAt, _) => "j.created_at",
+            (OrderField::UpdatedAt, [state]) if is_sorted_by_updated_at(*state) => "j.place_at",
+            (OrderField::UpdatedAt, _) => "j.updated_at",
+            (OrderField::ScheduledAt, [StateName::Scheduled]) => "j.place_at",
+            (OrderField::ScheduledAt, _) => "j.scheduled_at",
+        }
+    }
+
     fn in_states(&self, states: &[StateName]) -> Option<String> {
         let place = |state: &StateName| place_of_state(*state);
         Some(match states {

@@ -3,8 +3,8 @@
 //! `FORCE INDEX` and `STRAIGHT_JOIN` leave the optimizer no choice; what is tested is that they stand where they must.
 
 use jobrunr_core::JobId;
-use jobrunr_core::storage::{JobOrder, JobQuery, OrderField, SetUp, StorageProvider};
-use jobrunr_core::{StateName, storage::JobCursor};
+use jobrunr_core::StateName;
+use jobrunr_core::storage::{JobCursor, JobOrder, JobQuery, OrderField, SetUp, StorageProvider, TimeWindow};
 use jobrunr_storage_sql::{Search, render_list};
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
@@ -140,15 +140,20 @@ async fn check_plans(storage: &MySqlStorage, connection: &mut MySqlConnection, j
     }
     let page = |order| JobQuery::in_state(StateName::Succeeded).order(order).limit(20);
     let updated = JobOrder::descending(OrderField::UpdatedAt);
+    let long_ago = TimeWindow::before(chrono::DateTime::UNIX_EPOCH);
     let after = JobCursor { instant: chrono::DateTime::UNIX_EPOCH, id: JobId::new() };
     for (name, query, key) in [
         ("a page by update", page(updated), "place"),
         ("the next page by update", page(updated).after(after), "place"),
+        ("what ended long ago", page(JobOrder::ascending(OrderField::UpdatedAt)).updated(long_ago), "place"),
         ("a page by creation", JobQuery::all().newest_first().limit(20), "created"),
         ("a page by creation in a state", page(JobOrder::descending(OrderField::CreatedAt)), "created"),
     ] {
         let Search { sql, values } = render_list(&query, &MySql, &storage.shared.prefix);
         let steps = explain(connection, &sql, dialect::bind(&values)).await;
         assert_eq!(steps[0].key, key, "{name}, {what}: {steps:?}");
+        if name == "what ended long ago" {
+            assert_eq!(steps[0].access, "range", "{name}, {what}: {steps:?}");
+        }
     }
 }
