@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+mod databases;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -9,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use databases::Fresh;
 use jobrunr_core::clock::{Clock, SystemClock};
 use jobrunr_core::storage::{JobCursor, JobQuery, StorageProvider};
 use jobrunr_core::{Job, JobId, JobRequest, JobScheduler, StateName};
@@ -139,26 +142,21 @@ async fn wait_until_all_have_ended(storage: &dyn StorageProvider, since: Instant
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn jobs_survive_ten_kills_of_their_workers() {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("kill-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let url = format!("sqlite:{}", folder.join("jobs.db").display());
-    let storage: Arc<dyn StorageProvider> = jobrunr::connect(&url).await.unwrap();
+/// Kills workers on this database, then looks at every job and at everything that the workers left behind.
+async fn survive_ten_kills(url: &str, folder: &Path) {
+    let storage: Arc<dyn StorageProvider> = jobrunr::connect(url).await.unwrap();
     let scheduler = JobScheduler::new(Arc::clone(&storage));
     scheduler.enqueue_all((0..JOBS).map(|_| Recorded { millis: 25 })).await.unwrap();
     let since = Instant::now();
 
-    let mut started = WORKER_PROCESSES;
     let mut workers: Vec<_> =
-        (0..started).map(|number| WorkerProcess::start(&url, &folder, number)).collect();
+        (0..WORKER_PROCESSES).map(|number| WorkerProcess::start(url, folder, number)).collect();
     let mut killed = Vec::new();
-    for _ in 0..KILLS {
+    for number in (WORKER_PROCESSES..).take(KILLS) {
         tokio::time::sleep(Duration::from_millis(fastrand::u64(150..600))).await;
         let victim = workers.swap_remove(fastrand::usize(..workers.len()));
         killed.push(victim.kill());
-        workers.push(WorkerProcess::start(&url, &folder, started));
-        started += 1;
+        workers.push(WorkerProcess::start(url, folder, number));
     }
     wait_until_all_have_ended(storage.as_ref(), since).await;
     killed.extend(workers.into_iter().map(WorkerProcess::kill));
@@ -169,14 +167,18 @@ async fn jobs_survive_ten_kills_of_their_workers() {
         assert_legal(job);
         assert_eq!(job.state_name(), StateName::Succeeded, "job {}: {:?}", job.id(), job.history());
     }
+    assert_none_ran_twice_at_once(&jobs, &killed);
+    storage.close().await;
+}
 
+fn assert_none_ran_twice_at_once(jobs: &[Job], processes: &[(PathBuf, DateTime<Utc>)]) {
     let mut runs: HashMap<JobId, Vec<Run>> = HashMap::new();
-    for (record, ended_at) in &killed {
+    for (record, ended_at) in processes {
         for (id, run) in read_runs(record, ended_at.timestamp_micros()) {
             runs.entry(id).or_default().push(run);
         }
     }
-    for job in &jobs {
+    for job in jobs {
         let runs = runs.get_mut(&job.id()).unwrap_or_else(|| panic!("job {} left no trace", job.id()));
         assert!(runs.iter().any(|run| run.finished), "job {} never ran to its end: {runs:?}", job.id());
         runs.sort_by_key(|run| run.started_at);
@@ -190,8 +192,37 @@ async fn jobs_survive_ten_kills_of_their_workers() {
     }
     let interrupted = runs.values().flatten().filter(|run| !run.finished).count();
     assert!(interrupted > 0, "no kill met a running job, so nothing was tested");
-    println!("{interrupted} runs were interrupted by {KILLS} kills of {started} processes");
+    println!("{interrupted} runs were interrupted by {KILLS} kills; {} processes ran", processes.len());
+}
 
-    storage.close().await;
+/// A folder of one test's own.
+fn folder(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("kill-{name}-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+async fn survive_ten_kills_on(name: &str, database: Option<impl Fresh>) {
+    let Some(database) = database else { return };
+    let folder = folder(name);
+    survive_ten_kills(&database.url(), &folder).await;
+    database.drop().await;
     std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_survive_ten_kills_of_their_workers() {
+    let folder = folder("sqlite");
+    survive_ten_kills(&format!("sqlite:{}", folder.join("jobs.db").display()), &folder).await;
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_in_postgres_survive_ten_kills_of_their_workers() {
+    survive_ten_kills_on("postgres", databases::postgres().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_in_mysql_survive_ten_kills_of_their_workers() {
+    survive_ten_kills_on("mysql", databases::mysql().await).await;
 }

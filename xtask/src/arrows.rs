@@ -33,7 +33,14 @@ const ALLOWED: &[Arrows] = &[
     ),
     arrows(
         "jobrunr-bench",
-        &["jobrunr", "jobrunr-core", "jobrunr-server", "jobrunr-storage-postgres", "jobrunr-storage-sqlite"],
+        &[
+            "jobrunr",
+            "jobrunr-core",
+            "jobrunr-server",
+            "jobrunr-storage-mysql",
+            "jobrunr-storage-postgres",
+            "jobrunr-storage-sqlite",
+        ],
         &[],
     ),
     arrows("jobrunr-core", &[], &["storage-conformance-tests"]),

@@ -57,7 +57,12 @@ impl Database for Postgres {
     }
 
     fn server(&self, instance: &Instance) -> Result<Command> {
-        let mut server = instance.command(&Self::program("postgres")?);
+        let program = Self::program("postgres")?;
+        let mut server = instance.command(&program);
+        // What benchmarks count statements by, where the server has it.
+        if program.parent().is_some_and(|bin| bin.join("../lib/pg_stat_statements.so").exists()) {
+            server.arg("-c").arg("shared_preload_libraries=pg_stat_statements");
+        }
         server.arg("-D").arg(instance.data()).arg("-p").arg(instance.port.to_string());
         for setting in [
             "listen_addresses=127.0.0.1",
