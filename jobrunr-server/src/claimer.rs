@@ -68,12 +68,17 @@ impl<'a> Claimer<'a> {
 
     /// Waits until something has changed, or until it is time to look for oneself.
     async fn rest(&mut self) {
+        let overdue_at = self.engine.desk.overdue_at();
         tokio::select! {
             () = self.engine.phases.stopping.cancelled() => {}
             () = self.engine.desk.changed() => {}
             () = tokio::time::sleep_until(self.look_at) => {
                 self.look_at = Instant::now() + self.engine.settings.claim_interval;
                 self.engine.expect_work();
+            }
+            () = tokio::time::sleep_until(overdue_at.unwrap_or(self.look_at)), if overdue_at.is_some() => {
+                let overdue = self.engine.desk.take_overdue();
+                self.engine.give_back(overdue, "the jobs before it take longer than expected");
             }
         }
     }

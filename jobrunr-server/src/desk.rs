@@ -5,9 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jobrunr_core::Job;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::membership::Life;
 use crate::options::Settings;
+use crate::prefetch::{PATIENCE, Pace, Prefetch};
 
 /// A claimed job, and the life of the server that claimed it.
 #[derive(Debug)]
@@ -20,27 +22,44 @@ pub(crate) struct Claimed {
 #[derive(Debug)]
 pub(crate) struct Desk {
     workers: usize,
-    prefetch: usize,
+    prefetch: Prefetch,
     places: Mutex<Places>,
     /// Tells the claimer that it may be time to claim.
     changed: Notify,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Places {
     waiting: VecDeque<Claimed>,
     busy: usize,
+    pace: Pace,
+    /// When jobs were last claimed.
+    claimed_at: Instant,
 }
 
 impl Desk {
     pub(crate) fn new(settings: &Settings) -> Self {
-        let (workers, prefetch) = (settings.workers, settings.prefetch);
-        Self { workers, prefetch, places: Mutex::default(), changed: Notify::new() }
+        Self::with(settings.workers, settings.prefetch)
+    }
+
+    fn with(workers: usize, prefetch: Prefetch) -> Self {
+        let places = Places {
+            waiting: VecDeque::new(),
+            busy: 0,
+            pace: Pace::new(prefetch),
+            claimed_at: Instant::now(),
+        };
+        Self { workers, prefetch, places: Mutex::new(places), changed: Notify::new() }
     }
 
     /// Puts jobs at the end of the line; returns how many more workers must start, which count as busy from now on.
     pub(crate) fn put(&self, jobs: Vec<Claimed>) -> usize {
         let mut places = self.lock();
+        if !jobs.is_empty() {
+            places.claimed_at = Instant::now();
+            let now = places.claimed_at;
+            places.pace.claimed(now);
+        }
         places.waiting.extend(jobs);
         let starting = places.waiting.len().min(self.workers.saturating_sub(places.busy));
         places.busy += starting;
@@ -54,8 +73,9 @@ impl Desk {
     pub(crate) fn take(&self, may_start: impl FnOnce() -> bool) -> Option<Claimed> {
         let mut places = self.lock();
         let next = if may_start() { places.waiting.pop_front() } else { None };
-        if next.is_none() {
-            places.busy -= 1;
+        match next {
+            Some(_) => places.pace.job_started(),
+            None => places.busy -= 1,
         }
         if self.wanted_by(&places) > 0 {
             self.changed.notify_one();
@@ -68,6 +88,23 @@ impl Desk {
         self.lock().waiting.drain(..).collect()
     }
 
+    /// When to look for [jobs that wait too long](Self::take_overdue), if any could.
+    pub(crate) fn overdue_at(&self) -> Option<Instant> {
+        let places = self.lock();
+        (places.waiting.len() > self.prefetch.least()).then(|| places.claimed_at + PATIENCE)
+    }
+
+    /// Takes away the jobs that were claimed ahead because others were short, if these turn out not to be.
+    pub(crate) fn take_overdue(&self) -> Vec<Claimed> {
+        let mut places = self.lock();
+        let least = self.prefetch.least();
+        if places.waiting.len() <= least || places.claimed_at.elapsed() < PATIENCE {
+            return Vec::new();
+        }
+        places.pace.slow_down();
+        places.waiting.split_off(least).into()
+    }
+
     /// How many jobs are worth a claim now.
     ///
     /// Any number where a worker is free; where all are busy, only once half of what may wait is gone, so that claims
@@ -78,9 +115,10 @@ impl Desk {
 
     fn wanted_by(&self, places: &Places) -> usize {
         let held = places.waiting.len() + places.busy;
-        let room = self.workers.saturating_add(self.prefetch).saturating_sub(held);
+        let ahead = places.pace.ahead();
+        let room = self.workers.saturating_add(ahead).saturating_sub(held);
         let has_free_worker = held < self.workers;
-        if has_free_worker || room >= self.prefetch.div_ceil(2).max(1) { room } else { 0 }
+        if has_free_worker || room >= ahead.div_ceil(2).max(1) { room } else { 0 }
     }
 
     /// How many workers are busy.
@@ -110,7 +148,7 @@ mod tests {
     use super::*;
 
     fn desk(workers: usize, prefetch: usize) -> Desk {
-        Desk { workers, prefetch, places: Mutex::default(), changed: Notify::new() }
+        Desk::with(workers, Prefetch::Fixed(prefetch))
     }
 
     fn jobs(count: usize) -> Vec<Claimed> {

@@ -18,6 +18,7 @@ mod load;
 mod membership;
 mod options;
 mod outcome;
+mod prefetch;
 mod registry;
 mod retention;
 mod run;

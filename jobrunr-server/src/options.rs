@@ -6,6 +6,7 @@ use jobrunr_core::limits::MAX_SERVER_NAME_BYTES;
 use jobrunr_core::{JobSignature, QueueName};
 
 use crate::error::ServerError;
+use crate::prefetch::Prefetch;
 use crate::retention::Retention;
 
 /// How long a run may go on after its token fired at a stop of the server, before it is aborted.
@@ -22,7 +23,7 @@ const CLAIM_INTERVAL_WITHOUT_HINTS: Duration = Duration::from_millis(200);
 const MIN_TIMEOUT_MULTIPLICAND: u32 = 4;
 const MAX_TIMEOUT_MULTIPLICAND: u32 = 1_000;
 const WORKERS_PER_CPU: usize = 16;
-const MAX_DEFAULT_PREFETCH: usize = 256;
+const MAX_LEAST_PREFETCH: usize = 256;
 
 /// What was set; `None` = the default that depends on others or on the machine.
 #[derive(Debug, Clone)]
@@ -61,7 +62,7 @@ impl Default for ServerOptions {
 pub(crate) struct Settings {
     pub(crate) name: String,
     pub(crate) workers: usize,
-    pub(crate) prefetch: usize,
+    pub(crate) prefetch: Prefetch,
     pub(crate) poll_interval: Duration,
     pub(crate) claim_interval: Duration,
     pub(crate) server_timeout: Duration,
@@ -72,9 +73,9 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// How many jobs the server takes on: those that run and those that wait for a free worker.
+    /// How many jobs the server takes on at most: those that run and those that wait for a free worker.
     pub(crate) fn capacity(&self) -> usize {
-        self.workers.saturating_add(self.prefetch)
+        self.workers.saturating_add(self.prefetch.most())
     }
 }
 
@@ -88,7 +89,7 @@ impl ServerOptions {
         Ok(Settings {
             name: server_name(self.name)?,
             workers,
-            prefetch: self.prefetch.unwrap_or_else(|| workers.min(MAX_DEFAULT_PREFETCH)),
+            prefetch: self.prefetch.map_or_else(|| default_prefetch(workers), Prefetch::Fixed),
             poll_interval: self.poll_interval,
             claim_interval: self.claim_interval.unwrap_or(claim_interval_default),
             server_timeout: self.poll_interval * self.timeout_multiplicand,
@@ -132,6 +133,10 @@ fn within<T: PartialOrd + Copy + std::fmt::Debug>(
 fn default_workers() -> usize {
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     cpus.saturating_mul(WORKERS_PER_CPU)
+}
+
+fn default_prefetch(workers: usize) -> Prefetch {
+    Prefetch::Adaptive { least: workers.min(MAX_LEAST_PREFETCH) }
 }
 
 /// The name that was given, or the host's, cut to its limit.
@@ -184,7 +189,7 @@ mod tests {
         assert_eq!(settings.claim_interval, Duration::from_millis(200));
         assert_eq!(settings.server_timeout, Duration::from_secs(60));
         assert_eq!(settings.workers % WORKERS_PER_CPU, 0);
-        assert_eq!(settings.prefetch, settings.workers.min(256));
+        assert_eq!(settings.prefetch, Prefetch::Adaptive { least: settings.workers.min(256) });
         assert!(settings.queues.is_empty());
         assert_eq!(settings.shutdown_grace, Duration::from_secs(10));
         assert!(!settings.name.is_empty());

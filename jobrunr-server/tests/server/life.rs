@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use jobrunr_core::{JobBuilder, JobContext, JobResult, JobState, JsonText, StateName};
 
@@ -187,6 +188,40 @@ async fn ten_thousand_jobs_are_each_run_once_by_three_servers() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn many_short_jobs_are_claimed_ahead_and_go_back_if_long_ones_come_before_them() {
+    const SHORT: u32 = 1_000;
+    let world = World::new();
+    world.scheduler.enqueue_all((0..SHORT + 1_000).map(work)).await.unwrap();
+
+    let server = world
+        .server()
+        .handle::<Work, _>(Doing(async |work: Work, context: JobContext| {
+            if work.number < SHORT {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            } else {
+                context.cancellation_token().cancelled().await;
+            }
+            Ok(())
+        }))
+        .start()
+        .await
+        .unwrap();
+
+    world.until_count(StateName::Succeeded, u64::from(SHORT)).await;
+    let ahead = world.count(StateName::Processing).await;
+    assert!((90..=204).contains(&ahead), "4 jobs a millisecond are 200 in 50: {ahead}");
+    world.until_count(StateName::Processing, 8).await;
+    assert_eq!(
+        world.count(StateName::Enqueued).await,
+        992,
+        "4 run and 4 wait for them, the others may run elsewhere"
+    );
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(world.count(StateName::Processing).await, 8, "they are not claimed again");
+    server.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_storage_without_hints_is_asked_often_enough() {
     let world = World::new();
     let storage = Faulty::new(&world.memory).without_hints();
@@ -196,7 +231,7 @@ async fn a_storage_without_hints_is_asked_often_enough() {
         .start()
         .await
         .unwrap();
-    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
     let enqueued_at = world.now();
 
     let enqueued = world.enqueue(1).await;
