@@ -152,7 +152,7 @@ impl SqliteStorage {
         let jobs: Vec<NewJob> = jobs.iter().map(NewJob::of).collect();
         let mut memory = Memory::new();
         let view = View { connection: transaction, statements: self.statements() };
-        let mut session = Session { view, memory: &mut memory };
+        let mut session = Session::new(view, &mut memory);
         let inserted =
             session.insert_jobs(&jobs).and_then(|present| session.write_counts().map(|()| present));
         let already_present = inserted.map_err(|failure| failure.into_error("insert jobs"))?;

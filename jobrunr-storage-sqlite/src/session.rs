@@ -33,6 +33,33 @@ impl<'c> View<'c> {
 pub(crate) struct Session<'c> {
     pub(crate) view: View<'c>,
     pub(crate) memory: &'c mut Memory,
+    inserts: Option<Inserts<'c>>,
+}
+
+/// The statements that insert a job, which a transaction of many calls takes out of the cache once.
+pub(crate) struct Inserts<'c> {
+    pub(crate) job: CachedStatement<'c>,
+    pub(crate) data: CachedStatement<'c>,
+}
+
+impl<'c> Session<'c> {
+    pub(crate) fn new(view: View<'c>, memory: &'c mut Memory) -> Self {
+        Self { view, memory, inserts: None }
+    }
+
+    /// The statements that insert a job; they are to be [kept](Self::keep_inserts) afterwards.
+    pub(crate) fn take_inserts(&mut self) -> Outcome<Inserts<'c>> {
+        if let Some(inserts) = self.inserts.take() {
+            return Ok(inserts);
+        }
+        let Statements { insert_job, insert_job_data, .. } = self.view.statements;
+        Ok(Inserts { job: self.view.prepare(insert_job)?, data: self.view.prepare(insert_job_data)? })
+    }
+
+    /// Keeps the statements for the next call of the transaction.
+    pub(crate) fn keep_inserts(&mut self, inserts: Inserts<'c>) {
+        self.inserts = Some(inserts);
+    }
 }
 
 /// What the writer remembers: what it knows of the database, and what it owes to the transaction under way.

@@ -61,9 +61,7 @@ pub(super) fn encode_metadata(metadata: &JobMetadata) -> Vec<(String, String)> {
 impl Session<'_> {
     /// Inserts jobs; returns those that are there already.
     pub(super) fn insert_jobs(&mut self, jobs: &[NewJob]) -> Outcome<Vec<JobId>> {
-        let statements = self.view.statements;
-        let mut insert_job = self.view.prepare(&statements.insert_job)?;
-        let mut insert_data = self.view.prepare(&statements.insert_job_data)?;
+        let mut inserts = self.take_inserts()?;
         let mut already_present = Vec::new();
         for job in jobs {
             let lane = self.lane_number(&job.lane)?;
@@ -77,7 +75,7 @@ impl Session<'_> {
                 deleted_at,
                 deleted_reason,
             } = &job.columns.tail;
-            let inserted = insert_job.execute(params![
+            let inserted = inserts.job.execute(params![
                 job.id.as_bytes(),
                 state.index(),
                 job.version,
@@ -104,7 +102,7 @@ impl Session<'_> {
             }
             let seq = self.view.connection.last_insert_rowid();
             let payload = job.definition.payload.as_str();
-            insert_data.execute(params![seq, job.definition.name, job.labels, job.settings, payload])?;
+            inserts.data.execute(params![seq, job.definition.name, job.labels, job.settings, payload])?;
             self.insert_rest(seq, job)?;
             self.count(lane, None, Some(*state));
             self.count_successes(lane, job.successes);
@@ -114,6 +112,7 @@ impl Session<'_> {
                 _ => {}
             }
         }
+        self.keep_inserts(inserts);
         Ok(already_present)
     }
 

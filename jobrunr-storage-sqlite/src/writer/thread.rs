@@ -15,7 +15,6 @@ use crate::error::{Failure, Outcome, classify, is_busy};
 use crate::migrations;
 use crate::options::{Durability, Location};
 use crate::session::{Memory, Session, View};
-use crate::statements::Statements;
 
 /// Most calls in one group, so that the first of them does not wait for ever.
 const MAX_GROUP: usize = 512;
@@ -160,16 +159,6 @@ impl WriterThread {
         Ok(())
     }
 
-    /// Adds work to the group, unless its commit would have to wait for the disk and the group's does not.
-    fn gather(&mut self, message: Message, group: &mut Vec<Box<dyn Work>>) {
-        match message {
-            Message::Work(work) if self.keeping == Keeping::Surely || work.keeping() == self.keeping => {
-                group.push(work);
-            }
-            other => self.next = Some(other),
-        }
-    }
-
     fn execute(&self, sql: &str) -> Outcome<()> {
         self.connection.prepare_cached(sql)?.execute([])?;
         Ok(())
@@ -202,7 +191,7 @@ impl WriterThread {
                 continue;
             }
             match self.messages.recv_timeout(left) {
-                Ok(message) => self.gather(message, group),
+                Ok(message) => self.next = add_to(group, message, self.keeping),
                 Err(RecvTimeoutError::Timeout) => return,
                 // Nobody will send any more; what is in the group is still to be done.
                 Err(RecvTimeoutError::Disconnected) => std::thread::park_timeout(left),
@@ -211,11 +200,12 @@ impl WriterThread {
     }
 
     fn run_group(&mut self, group: &mut Vec<Box<dyn Work>>, gather: Gather) -> Outcome<()> {
+        let view = View { connection: &self.connection, statements: &self.setting.statements };
+        let mut session = Session::new(view, &mut self.memory);
         let started = Instant::now();
         let mut done = 0;
         loop {
             while let Some(work) = group.get_mut(done) {
-                let mut session = session(&self.connection, &self.setting.statements, &mut self.memory);
                 // Whatever a panic left half done is rolled back.
                 catch_unwind(AssertUnwindSafe(|| work.run(&mut session)))
                     .unwrap_or(Err(Failure::Panicked))?;
@@ -226,11 +216,11 @@ impl WriterThread {
                 break;
             }
             match self.messages.try_recv() {
-                Ok(message) => self.gather(message, group),
+                Ok(message) => self.next = add_to(group, message, self.keeping),
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
             }
         }
-        session(&self.connection, &self.setting.statements, &mut self.memory).write_counts()
+        session.write_counts()
     }
 
     fn roll_back(&mut self) {
@@ -294,12 +284,16 @@ enum Gather {
     Nothing,
 }
 
-fn session<'c>(
-    connection: &'c Connection,
-    statements: &'c Statements,
-    memory: &'c mut Memory,
-) -> Session<'c> {
-    Session { view: View { connection, statements }, memory }
+/// Adds work to a group, unless its commit would have to wait for the disk and the group's does not; returns what was not
+/// added.
+fn add_to(group: &mut Vec<Box<dyn Work>>, message: Message, keeping: Keeping) -> Option<Message> {
+    match message {
+        Message::Work(work) if keeping == Keeping::Surely || work.keeping() == keeping => {
+            group.push(work);
+            None
+        }
+        other => Some(other),
+    }
 }
 
 /// Answers the calls of a group, which all came to the same end; only a single call can have failed.
