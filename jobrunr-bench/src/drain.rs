@@ -5,35 +5,63 @@ use std::time::Instant;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use jobrunr_core::storage::{JobQuery, StorageProvider};
-use jobrunr_core::{Job, JobBuilder, JobScheduler, ServerId, ServerRef, StateName};
-use jobrunr_server::BackgroundJobServer;
+use jobrunr_core::{Job, JobBuilder, ServerId, ServerRef, StateName};
+use jobrunr_server::{BackgroundJobServer, BackgroundJobServerBuilder};
 
+use crate::enqueue;
 use crate::report::per_second;
 use crate::workload::{Countdown, Noop};
 
 /// Jobs of a bulk that go to the storage at once while a table is filled.
 const FILL_CHUNK: usize = 10_000;
 
-/// Enqueues no-op jobs, runs them with a server that claims up to `batch` at a time, and returns jobs a second, from its
-/// start to the last stored success.
+/// How large a server is; what is `None` is as the library has it by default.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct ServerSize {
+    pub(crate) workers: Option<usize>,
+    pub(crate) prefetch: Option<usize>,
+}
+
+impl ServerSize {
+    /// With twice the batch on its desk, it claims the next one as soon as one is through.
+    pub(crate) const fn of_batch(batch: usize) -> Self {
+        Self { workers: Some(batch), prefetch: Some(batch) }
+    }
+
+    /// Gives a server this size.
+    pub(crate) fn apply(self, mut server: BackgroundJobServerBuilder) -> BackgroundJobServerBuilder {
+        if let Some(workers) = self.workers {
+            server = server.workers(workers);
+        }
+        if let Some(prefetch) = self.prefetch {
+            server = server.prefetch(prefetch);
+        }
+        server
+    }
+}
+
+/// Enqueues no-op jobs, runs them, and returns jobs a second, from the start of the server to the last stored success.
 pub(crate) async fn drain(
     storage: &Arc<dyn StorageProvider>,
     jobs: usize,
-    batch: usize,
+    size: ServerSize,
 ) -> anyhow::Result<f64> {
-    let scheduler = JobScheduler::new(Arc::clone(storage));
-    scheduler.enqueue_all(std::iter::repeat_n(Noop::new(), jobs)).await?;
+    enqueue::bulk(storage, jobs, jobs).await?;
+    run_all(storage, jobs, size).await
+}
+
+/// Runs no-op jobs that were enqueued before.
+pub(crate) async fn run_all(
+    storage: &Arc<dyn StorageProvider>,
+    jobs: usize,
+    size: ServerSize,
+) -> anyhow::Result<f64> {
     let succeeded_before = storage.job_counts().await?.succeeded_all_time;
 
     let countdown = Countdown::from(jobs);
     let started = Instant::now();
-    // With twice the batch on its desk, it claims the next one as soon as one is through.
-    let server = BackgroundJobServer::builder(Arc::clone(storage))
-        .handle::<Noop, _>(countdown.clone())
-        .workers(batch)
-        .prefetch(batch)
-        .start()
-        .await?;
+    let server = BackgroundJobServer::builder(Arc::clone(storage)).handle::<Noop, _>(countdown.clone());
+    let server = size.apply(server).start().await?;
     countdown.finished().await;
     while storage.job_counts().await?.succeeded_all_time < succeeded_before + u64::try_from(jobs)? {
         tokio::task::yield_now().await;

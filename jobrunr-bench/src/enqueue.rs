@@ -37,10 +37,19 @@ pub(crate) async fn single(
     Ok(per_second(enqueued, started.elapsed()))
 }
 
-/// Enqueues jobs in bulk; returns jobs a second.
-pub(crate) async fn bulk(storage: &Arc<dyn StorageProvider>, jobs: usize) -> anyhow::Result<f64> {
+/// Enqueues jobs in bulk, so many a call; returns jobs a second.
+pub(crate) async fn bulk(
+    storage: &Arc<dyn StorageProvider>,
+    jobs: usize,
+    jobs_of_call: usize,
+) -> anyhow::Result<f64> {
     let scheduler = JobScheduler::new(Arc::clone(storage));
     let started = Instant::now();
-    scheduler.enqueue_all(std::iter::repeat_n(Noop::new(), jobs)).await?;
+    let mut left = jobs;
+    while left > 0 {
+        let count = left.min(jobs_of_call);
+        scheduler.enqueue_all(std::iter::repeat_n(Noop::new(), count)).await?;
+        left -= count;
+    }
     Ok(per_second(jobs, started.elapsed()))
 }

@@ -17,6 +17,14 @@ use crate::workload::{Stopwatch, Timed};
 /// Between two jobs, so that the server is idle again; odd, so that it meets no timer's rhythm.
 const PAUSE: Duration = Duration::from_micros(17_300);
 
+/// Where a server polls, the pause is longer by a random part of its default interval: a job comes at any moment of it.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+
+async fn pause(storage: &dyn StorageProvider) {
+    let more = if storage.changes().is_some() { 0.0 } else { fastrand::f64() };
+    tokio::time::sleep(PAUSE + POLL_INTERVAL.mul_f64(more)).await;
+}
+
 /// Latencies in microseconds from the call of `enqueue` to the start of the handler, in one process.
 pub(crate) async fn in_process(storage: &Arc<dyn StorageProvider>, jobs: usize) -> anyhow::Result<Vec<i64>> {
     let (sender, mut started) = mpsc::unbounded_channel();
@@ -30,7 +38,7 @@ pub(crate) async fn in_process(storage: &Arc<dyn StorageProvider>, jobs: usize) 
     for _ in 0..jobs {
         scheduler.enqueue(Timed { expected_at: SystemClock.now() }).await?;
         latencies.push(started.recv().await.context("the server runs")?);
-        tokio::time::sleep(PAUSE).await;
+        pause(storage.as_ref()).await;
     }
     server.stop().await;
     Ok(latencies)
@@ -49,7 +57,7 @@ pub(crate) async fn across_processes(
     for _ in 0..jobs {
         scheduler.enqueue(Timed { expected_at: SystemClock.now() }).await?;
         latencies.push(worker.line().await?.parse()?);
-        tokio::time::sleep(PAUSE).await;
+        pause(storage.as_ref()).await;
     }
     worker.finish().await?;
     Ok(latencies)

@@ -4,7 +4,11 @@ mod database;
 mod drain;
 mod enqueue;
 mod latency;
+mod mysql;
+mod postgres;
 mod process;
+mod raw_mysql;
+mod raw_postgres;
 mod raw_sqlite;
 mod report;
 mod sqlite;
@@ -25,6 +29,10 @@ struct Arguments {
 enum Command {
     /// Measures everything on SQLite.
     Sqlite(suite::SuiteOptions),
+    /// Measures everything on PostgreSQL.
+    Postgres(suite::SuiteOptions),
+    /// Measures everything on MySQL or MariaDB.
+    Mysql(suite::SuiteOptions),
     /// Runs a server in this process; for measurements and tests across processes.
     Worker(worker::WorkerOptions),
 }
@@ -33,6 +41,13 @@ enum Command {
 async fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Sqlite(options) => suite::run(&sqlite::Sqlite::default(), &options).await,
+        Command::Postgres(options) => suite::run(&postgres::Postgres::connect().await?, &options).await,
+        Command::Mysql(options) => {
+            let mysql = mysql::MySql::connect().await?;
+            let result = suite::run(&mysql, &options).await;
+            mysql.restore().await?;
+            result
+        }
         Command::Worker(options) => worker::run(&options).await,
     }
 }

@@ -12,6 +12,12 @@ pub(crate) fn per_second(jobs: usize, elapsed: Duration) -> f64 {
     jobs as f64 / elapsed.as_secs_f64()
 }
 
+/// How much of `part` there is for each of `whole`.
+#[expect(clippy::cast_precision_loss, reason = "counts of statements, bytes and jobs are far below 2^52")]
+pub(crate) fn ratio(part: u64, whole: usize) -> f64 {
+    part as f64 / whole as f64
+}
+
 /// The value that half of the others are below.
 pub(crate) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
@@ -47,14 +53,25 @@ impl Report {
     }
 
     /// Writes all figures to `target/bench/<database>.json` and returns the path.
-    pub(crate) fn write(&self) -> anyhow::Result<PathBuf> {
+    pub(crate) fn write(&self, former: Former) -> anyhow::Result<PathBuf> {
         let folder = target_folder()?.join("bench");
         std::fs::create_dir_all(&folder)?;
         let path = folder.join(format!("{}.json", self.database));
-        let figures: BTreeMap<_, _> = self.figures.iter().copied().collect();
+        let mut figures: BTreeMap<String, f64> = match former {
+            Former::Stay if path.exists() => serde_json::from_slice(&std::fs::read(&path)?)?,
+            Former::Stay | Former::Go => BTreeMap::new(),
+        };
+        figures.extend(self.figures.iter().map(|(key, value)| ((*key).to_owned(), *value)));
         std::fs::write(&path, serde_json::to_string_pretty(&figures)? + "\n")?;
         Ok(path)
     }
+}
+
+/// What becomes of figures that were written before and not measured now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Former {
+    Stay,
+    Go,
 }
 
 fn readable(value: f64) -> String {

@@ -1,15 +1,13 @@
 //! SQLite as a database to be measured: files below `target/bench/sqlite`.
 
-use std::any::Any;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use jobrunr_core::storage::{SetUp, StorageProvider};
 use jobrunr_storage_sqlite::SqliteStorage;
 
-use crate::database::{Database, FreshDatabase};
+use crate::database::{Counters, Database, FreshDatabase};
 use crate::raw_sqlite;
 use crate::report::target_folder;
 
@@ -42,10 +40,9 @@ impl Database for Sqlite {
     }
 
     async fn open(&self, url: String) -> anyhow::Result<FreshDatabase> {
-        let storage = Arc::new(SqliteStorage::connect(&url).await?);
+        let storage = SqliteStorage::connect(&url).await?;
         storage.set_up(SetUp::Migrate).await?;
-        let concrete: Arc<dyn Any + Send + Sync> = Arc::<SqliteStorage>::clone(&storage);
-        Ok(FreshDatabase { url, storage, concrete })
+        Ok(FreshDatabase::new(url, storage))
     }
 
     async fn raw_drain(&self, jobs: usize, batch: usize) -> anyhow::Result<f64> {
@@ -58,8 +55,17 @@ impl Database for Sqlite {
         tokio::task::spawn_blocking(move || raw_sqlite::insert(&path, jobs, batch)).await?
     }
 
-    fn statements(&self, fresh: &FreshDatabase) -> Option<u64> {
-        let storage = fresh.concrete.downcast_ref::<SqliteStorage>()?;
-        Some(storage.write_statistics().statements)
+    async fn counters(&self, fresh: &FreshDatabase) -> anyhow::Result<Counters> {
+        let storage = fresh.concrete.downcast_ref::<SqliteStorage>();
+        let statements = storage.map(|storage| storage.write_statistics().statements);
+        Ok(Counters { statements, ..Counters::default() })
+    }
+
+    fn raw_batch(&self) -> usize {
+        100
+    }
+
+    fn bulk_jobs(&self) -> usize {
+        50_000
     }
 }

@@ -7,6 +7,7 @@ use jobrunr_server::BackgroundJobServer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
+use crate::drain::ServerSize;
 use crate::process::{self, cpu_time, peak_memory_mib};
 use crate::workload::{Countdown, Recorder, Stopwatch};
 
@@ -19,6 +20,9 @@ pub(crate) struct WorkerOptions {
     /// Jobs at once; default that of the library.
     #[arg(long)]
     workers: Option<usize>,
+    /// Jobs claimed ahead; default that of the library.
+    #[arg(long)]
+    prefetch: Option<usize>,
     /// How often it says that it is alive, in milliseconds; default that of the library.
     #[arg(long)]
     poll_interval_ms: Option<u64>,
@@ -52,9 +56,8 @@ pub(crate) async fn run(options: &WorkerOptions) -> anyhow::Result<()> {
     if let Some(path) = &options.record {
         builder = builder.handle::<crate::workload::Recorded, _>(Recorder::create(path.clone()).await?);
     }
-    if let Some(workers) = options.workers {
-        builder = builder.workers(workers);
-    }
+    let size = ServerSize { workers: options.workers, prefetch: options.prefetch };
+    builder = size.apply(builder);
     if let Some(millis) = options.poll_interval_ms {
         builder = builder.poll_interval(Duration::from_millis(millis));
     }

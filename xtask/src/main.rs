@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod arrows;
+mod bench;
 mod cargo;
 mod databases;
 mod examples;
@@ -14,13 +15,13 @@ mod workspace;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 const USAGE: &str = "\
 Development tasks of JobRunr for Rust.
 
   cargo xtask test [--fast] [STEP…]   run the gate, or its fast steps, or the steps named
-  cargo xtask bench DATABASE …        run the benchmark in release; see `cargo xtask bench --help`
+  cargo xtask bench DATABASE …        run a benchmark in release; see `cargo xtask bench --help`
   cargo xtask --help                  show this
 ";
 
@@ -52,15 +53,7 @@ fn run(mut arguments: Vec<OsString>) -> Result<bool> {
         }
         Some("test") => test(&arguments),
         Some("databases") => databases::run(&workspace::root()?, &arguments),
-        Some("bench") => {
-            let root = workspace::root()?;
-            let status = cargo::command(&root)
-                .args(["run", "--release", "--package", "jobrunr-bench", "--"])
-                .args(arguments)
-                .status()
-                .context("cargo could not be started")?;
-            Ok(status.success())
-        }
+        Some("bench") => bench::run(&workspace::root()?, &arguments),
         _ => bail!("no such command; see `cargo xtask --help`"),
     }
 }

@@ -1,0 +1,57 @@
+//! How fast jobs are accepted: one by one, from many callers at once, and in bulk.
+
+use super::{SINGLE_ENQUEUE_TIME, Suite};
+use crate::database::SingleInsert;
+use crate::enqueue;
+use crate::report::median;
+
+/// The rows that raw inserts write in one transaction.
+const RAW_INSERT_BATCH: usize = 1_000;
+
+/// How many callers enqueue at once, and what to compare that with.
+const CALLERS: [(usize, SingleInsert, &str); 3] = [
+    (1, SingleInsert::OneByOne { connections: 1 }, "enqueue_single_ratio_1"),
+    (8, SingleInsert::OneByOne { connections: 8 }, "enqueue_single_ratio_8"),
+    (64, SingleInsert::Together { rows: 64 }, "enqueue_single_ratio_64"),
+];
+
+impl Suite<'_> {
+    pub(super) async fn enqueue(&mut self) -> anyhow::Result<()> {
+        let mut singles: [(Vec<f64>, Vec<f64>); 3] = Default::default();
+        let (mut raw_bulk, mut bulk) = (vec![], vec![]);
+        let jobs = self.options.share(self.options.jobs);
+        for round in 1..=self.options.rounds {
+            for ((callers, how, _), (raw, ours)) in CALLERS.iter().zip(&mut singles) {
+                let raw_rate = self.database.raw_single_insert(*how, SINGLE_ENQUEUE_TIME).await?;
+                let fresh = self.database.fresh().await?;
+                let rate = enqueue::single(&fresh.storage, *callers, SINGLE_ENQUEUE_TIME).await?;
+                self.database.discard(fresh).await?;
+                match raw_rate {
+                    Some(raw) => println!("enqueue {round}: {callers} callers {rate:.0}/s, raw {raw:.0}/s"),
+                    None => println!("enqueue {round}: {callers} callers {rate:.0}/s"),
+                }
+                raw.extend(raw_rate);
+                ours.push(rate);
+            }
+            let raw_rate = self.database.raw_bulk_insert(jobs, RAW_INSERT_BATCH).await?;
+            let fresh = self.database.fresh().await?;
+            let rate = enqueue::bulk(&fresh.storage, jobs, self.database.bulk_jobs()).await?;
+            self.database.discard(fresh).await?;
+            println!("enqueue {round}: bulk {rate:.0}/s, raw {raw_rate:.0}/s");
+            raw_bulk.push(raw_rate);
+            bulk.push(rate);
+        }
+        let [(_, one), _, (_, many)] = &singles;
+        self.report.add("enqueue_single_per_s", median(one));
+        self.report.add("enqueue_concurrent_ratio_64", median(many) / median(one));
+        for ((_, _, key), (raw, ours)) in CALLERS.iter().zip(&singles) {
+            if !raw.is_empty() {
+                self.report.add(key, median(ours) / median(raw));
+            }
+        }
+        self.report.add("raw_bulk_insert_per_s", median(&raw_bulk));
+        self.report.add("enqueue_bulk_per_s", median(&bulk));
+        self.report.add("enqueue_bulk_ratio", median(&bulk) / median(&raw_bulk));
+        Ok(())
+    }
+}
