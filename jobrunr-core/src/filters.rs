@@ -5,11 +5,12 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
 
 use crate::job::Job;
 use crate::request::JobDraft;
-use crate::state::{Failure, HistoryEntry, JobState};
+use crate::state::{Failure, HistoryEntry, IllegalTransition, JobState};
 
 /// Sees jobs on their way. Every hook does nothing unless it is written.
 ///
@@ -135,6 +136,31 @@ impl JobFilters {
         states
     }
 
+    /// Moves the job to these states, or to others if the filters elect them.
+    ///
+    /// Filters that elect nothing, or an illegal move, are passed over.
+    pub fn enter_elected(&self, job: &mut Job, states: Vec<JobState>, now: DateTime<Utc>) {
+        if !self.is_empty() {
+            let elected = self.elected(job, states.clone());
+            let mut moved = job.clone();
+            match enter_all(&mut moved, elected, now) {
+                Ok(()) if !moved.new_entries().is_empty() => {
+                    *job = moved;
+                    return;
+                }
+                Ok(()) => {
+                    tracing::error!(job.id = %job.id(), "job filters elected no state and were passed over");
+                }
+                Err(illegal) => {
+                    tracing::error!(job.id = %job.id(), "job filters elected an illegal move and were passed over: {illegal}");
+                }
+            }
+        }
+        if let Err(illegal) = enter_all(job, states, now) {
+            tracing::error!(job.id = %job.id(), "the end of a run was cut short: {illegal}");
+        }
+    }
+
     /// Calls every `on_state_applied` for each of these entries.
     pub async fn applied(&self, job: &Job, entries: &[HistoryEntry]) {
         for entry in entries {
@@ -171,6 +197,10 @@ impl JobFilters {
             }
         }
     }
+}
+
+fn enter_all(job: &mut Job, states: Vec<JobState>, now: DateTime<Utc>) -> Result<(), IllegalTransition> {
+    states.into_iter().try_for_each(|state| job.transition(state, now))
 }
 
 fn caught<T>(hook: &'static str, call: impl FnOnce() -> T) -> Option<T> {

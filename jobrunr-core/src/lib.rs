@@ -14,13 +14,17 @@ pub mod memory;
 mod names;
 pub mod recurring;
 mod request;
+pub mod results;
 pub mod retry;
 pub mod schedule;
 mod scheduler;
 mod state;
 pub mod storage;
 
-pub use context::{JobContext, JobRun};
+pub use context::{
+    JobContext, JobLog, JobLogLine, JobLogger, JobProgress, JobRun, LogLevel, MetadataError, ProgressBar,
+    RunLease, UnlimitedLease,
+};
 pub use handler::{Inject, JobError, JobFunction, JobHandler, JobResult};
 pub use ids::{JobId, ServerId, Version};
 pub use job::{Job, JobDefinition, JobMetadata, JobSettings, ServerRef, StoredJob};
@@ -28,5 +32,6 @@ pub use json_text::JsonText;
 pub use memory::{MemoryStorage, MemoryStorageOptions};
 pub use names::{InvalidName, JobSignature, Label, Labels, QueueName, RecurringJobId, TooManyLabels};
 pub use request::{InvalidJob, JobBuilder, JobDraft, JobOptions, JobRequest};
-pub use scheduler::{JobScheduler, SchedulerError};
+pub use results::UnfitResult;
+pub use scheduler::{AwaitError, JobScheduler, SchedulerError, Signal, SignalError};
 pub use state::{Failure, FailureKind, HistoryEntry, IllegalTransition, JobState, StateName, UnknownState};

@@ -18,6 +18,16 @@ pub const MAX_SERVER_NAME_BYTES: usize = 128;
 pub const MAX_ENTRY_TEXT_BYTES: usize = 16 * 1024;
 /// Longest payload, in bytes, that a storage accepts unless its options say otherwise.
 pub const DEFAULT_MAX_PAYLOAD_BYTES: usize = 1024 * 1024;
+/// Longest result of a job that is kept, in bytes of JSON.
+pub const MAX_RESULT_BYTES: usize = 1024 * 1024;
+/// Longest name of a value that running code saves with its job, in bytes.
+pub const MAX_METADATA_NAME_BYTES: usize = 256;
+/// Longest value that running code saves with its job, in bytes of JSON; also the longest kept result of a step.
+pub const MAX_METADATA_VALUE_BYTES: usize = 1024 * 1024;
+/// Most log lines that are kept of a job, over all its runs; what comes after is left out, with a marker.
+pub const MAX_LOG_LINES: usize = 1_000;
+/// Most text of log lines that is kept of a job, over all its runs, in bytes; what comes after is left out, with a marker.
+pub const MAX_LOG_BYTES: usize = 256 * 1024;
 /// Retries of a job that says nothing itself, on a server that says nothing either.
 pub const DEFAULT_RETRIES: u32 = 10;
 

@@ -1,12 +1,16 @@
 //! Whether and when a failed job is tried again.
 
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+
+use crate::handler::Wish;
 use crate::job::Job;
 use crate::limits::DEFAULT_RETRIES;
-use crate::state::Failure;
+use crate::state::{Failure, JobState};
 
 /// Decides about failed runs. The first policy that has an answer decides.
 pub trait RetryPolicy: Send + Sync + fmt::Debug {
@@ -216,6 +220,39 @@ impl Retries {
         }
         let mut decisions = self.policies.iter().filter_map(|policy| policy.decide(failed));
         decisions.next().or_else(|| self.last.decide(failed)).unwrap_or(RetryDecision::GiveUp)
+    }
+
+    /// How long to wait before the job is tried again, and as which retry; `None` = it stays FAILED.
+    ///
+    /// A policy that panics is passed over: the job backs off exponentially then.
+    #[must_use]
+    pub fn next_retry(&self, job: &Job, failure: &Failure) -> Option<(Duration, String)> {
+        let failed = FailedRun { job, failure, failures: job.failures().saturating_add(1) };
+        let decision = std::panic::catch_unwind(AssertUnwindSafe(|| self.decide(&failed)));
+        let decision = decision.unwrap_or_else(|_| {
+            tracing::error!(job.id = %job.id(), "a retry policy panicked, so the job backs off exponentially");
+            self.last.decide(&failed).unwrap_or(RetryDecision::GiveUp)
+        });
+        let RetryDecision::RetryIn(delay) = decision else { return None };
+        Some((delay, format!("retry {} of {}", failed.failures, self.retries_of(job))))
+    }
+
+    /// The states that a job enters whose run failed like this: FAILED, and SCHEDULED if it is to be tried again.
+    #[must_use]
+    pub fn states_after_failure(
+        &self,
+        job: &Job,
+        failure: Failure,
+        wish: Wish,
+        now: DateTime<Utc>,
+    ) -> Vec<JobState> {
+        let retry = self.next_retry(job, &failure);
+        let mut states = vec![JobState::failed(failure)];
+        if let Some((delay, reason)) = retry {
+            let delay = if let Wish::RetryIn(wished) = wish { wished } else { delay };
+            states.push(JobState::scheduled_in(delay, reason, now));
+        }
+        states
     }
 }
 

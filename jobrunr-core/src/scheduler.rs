@@ -1,5 +1,8 @@
 //! Creating jobs, and acting on those that exist.
 
+mod results;
+mod signals;
+
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -13,8 +16,12 @@ use crate::filters::{JobFilter, JobFilters};
 use crate::ids::JobId;
 use crate::job::Job;
 use crate::request::{InvalidJob, JobBuilder, JobDraft, JobRequest};
+use crate::retry::Retries;
 use crate::state::{IllegalTransition, JobState, StateName};
 use crate::storage::{SaveConflict, StorageError, StorageExt, StorageProvider};
+
+pub use self::results::AwaitError;
+pub use self::signals::{Signal, SignalError};
 
 /// How many jobs of a bulk go to the storage in one call.
 const BULK_CHUNK: usize = 1_000;
@@ -44,6 +51,7 @@ pub struct JobScheduler {
     storage: Arc<dyn StorageProvider>,
     clock: StorageClock,
     filters: JobFilters,
+    retries: Retries,
 }
 
 /// Why the scheduler could not do what it was asked. Nothing was changed unless the variant says so.
@@ -97,7 +105,7 @@ impl JobScheduler {
     /// A scheduler that shares a clock, as a server's does.
     #[must_use]
     pub fn with_clock(storage: Arc<dyn StorageProvider>, clock: StorageClock) -> Self {
-        Self { storage, clock, filters: JobFilters::default() }
+        Self { storage, clock, filters: JobFilters::default(), retries: Retries::default() }
     }
 
     /// A scheduler over this storage with a local clock of the caller's, for tests.
@@ -117,6 +125,15 @@ impl JobScheduler {
     #[must_use]
     pub fn with_filters(mut self, filters: JobFilters) -> Self {
         self.filters = filters;
+        self
+    }
+
+    /// The same scheduler, deciding like this about external jobs that are [signalled](Self::signal_failed) to have failed.
+    ///
+    /// Give it what the servers have. What a job says itself comes first, as ever.
+    #[must_use]
+    pub fn with_retries(mut self, retries: Retries) -> Self {
+        self.retries = retries;
         self
     }
 
@@ -343,6 +360,11 @@ impl JobScheduler {
     fn filtered(&self, mut draft: JobDraft, now: DateTime<Utc>) -> Result<Job, InvalidJob> {
         self.filters.creating(&mut draft);
         draft.into_job(now)
+    }
+
+    /// The storage's time as this process knows it, without asking.
+    pub(crate) fn estimated_now(&self) -> DateTime<Utc> {
+        self.clock.now()
     }
 
     /// The storage's time; asks for it first if that has not been done for a while.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{JobId, ServerId};
@@ -227,6 +227,14 @@ impl JobState {
     #[must_use]
     pub const fn scheduled(scheduled_at: DateTime<Utc>) -> Self {
         Self::Scheduled { scheduled_at, reason: None, starts_afresh: false }
+    }
+
+    /// SCHEDULED for when `delay` has passed from `now` on, for this reason.
+    #[must_use]
+    pub fn scheduled_in(delay: Duration, reason: impl Into<String>, now: DateTime<Utc>) -> Self {
+        let delay = TimeDelta::from_std(delay).unwrap_or(TimeDelta::MAX);
+        let scheduled_at = now.checked_add_signed(delay).unwrap_or(DateTime::<Utc>::MAX_UTC);
+        Self::Scheduled { scheduled_at, reason: Some(reason.into()), starts_afresh: false }
     }
 
     /// FAILED with this failure.

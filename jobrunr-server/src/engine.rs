@@ -85,6 +85,7 @@ impl Engine {
             parts;
         let scheduler =
             JobScheduler::with_clock(Arc::clone(&storage), clock.clone()).with_filters(filters.clone());
+        let scheduler = scheduler.with_retries(retries.clone());
         let lease = settings.server_timeout - settings.poll_interval;
         Arc::new(Self {
             membership: Membership::new(Life::new(&settings.name), lease),

@@ -74,10 +74,16 @@ pub(crate) struct Holdings(Mutex<HashMap<JobId, Holding>>);
 
 impl Holdings {
     /// Adds jobs that were claimed.
+    ///
+    /// Race: an earlier run of one may still go on here, not knowing yet that its job was taken away. It is asked to end
+    /// now, since nobody finds it by its claim from here on.
     pub(crate) fn add(&self, jobs: &[Job]) {
         let mut holdings = self.lock();
         for job in jobs {
-            holdings.insert(job.id(), Holding { version: job.version(), run: None });
+            let earlier = holdings.insert(job.id(), Holding { version: job.version(), run: None });
+            if let Some(run) = earlier.and_then(|holding| holding.run) {
+                run.interrupt(Interruption::TakenAway);
+            }
         }
     }
 
@@ -148,6 +154,8 @@ impl Holdings {
 
 #[cfg(test)]
 mod tests {
+    use jobrunr_core::{JobDefinition, JobState, JsonText};
+
     use super::*;
 
     #[test]
@@ -161,6 +169,19 @@ mod tests {
 
         assert_eq!(holdings.running(), [(id, Version::new(5))]);
         assert_eq!(run.interruption(), None);
+    }
+
+    #[test]
+    fn a_run_whose_job_was_claimed_again_is_asked_to_end() {
+        let definition = JobDefinition::new("test".parse().unwrap(), JsonText::of(&()).unwrap());
+        let now = chrono::DateTime::UNIX_EPOCH;
+        let job = Job::new(JobId::new(), definition, JobState::enqueued(), now).unwrap();
+        let holdings = Holdings::default();
+        let run = holdings.start_run((job.id(), Version::new(5)));
+
+        holdings.add(std::slice::from_ref(&job));
+
+        assert_eq!(run.interruption(), Some(Interruption::TakenAway));
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod heartbeat;
 mod hints;
 mod holdings;
 mod housekeeping;
+mod lease;
 mod load;
 mod membership;
 mod options;

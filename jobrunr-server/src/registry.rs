@@ -8,15 +8,13 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use jobrunr_core::handler::{Dependency, Provided};
+use jobrunr_core::results::encode_result;
 use jobrunr_core::{
     Failure, FailureKind, JobContext, JobError, JobFunction, JobHandler, JobRequest, JobSignature, JsonText,
 };
 use serde_json::error::Category;
 
 use crate::error::ServerError;
-
-/// Longest result of a run that is kept, in bytes.
-pub(crate) const MAX_RESULT_BYTES: usize = 1024 * 1024;
 
 /// A handler whose types are out of sight.
 pub(crate) trait ErasedHandler: Send + Sync {
@@ -168,18 +166,11 @@ fn decode<R: JobRequest>(payload: &JsonText) -> Result<R, RunError> {
     })
 }
 
-/// The result as JSON, or nothing for `()` and whatever else is written as `null`.
+/// The result as it is kept.
 fn encode<T: serde::Serialize>(output: &T) -> Result<Option<JsonText>, RunError> {
-    let unfit = |message: String| RunError::Unfit(Failure::new(FailureKind::Error, message).do_not_retry());
-    let result = JsonText::of(output).map_err(|error| {
-        unfit(format!("the handler has run, but its result cannot be written as JSON: {error}"))
-    })?;
-    if result.len() > MAX_RESULT_BYTES {
-        return Err(unfit(format!(
-            "the handler has run, but its result has {} bytes and at most {MAX_RESULT_BYTES} are kept: return a \
-             reference to what is stored elsewhere",
-            result.len()
-        )));
-    }
-    Ok(Some(result).filter(|result| result.as_str() != "null"))
+    encode_result(output).map_err(|error| {
+        let failure = Failure::new(FailureKind::Error, format!("the handler has run, but {error}"));
+        let causes = std::error::Error::source(&error).map(ToString::to_string);
+        RunError::Unfit(failure.with_causes(causes).do_not_retry())
+    })
 }

@@ -2,11 +2,12 @@
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use futures_util::future::{Either, select};
 use jobrunr_core::handler::Wish;
 use jobrunr_core::{Failure, FailureKind, Job, JobContext, JobError, JobRun, JobState, JsonText, StateName};
 use tracing::Instrument;
@@ -15,12 +16,17 @@ use crate::completer::Outcome;
 use crate::desk::Claimed;
 use crate::engine::Engine;
 use crate::holdings::{Interruption, Run, claim_of};
+use crate::lease::Lease;
+use crate::membership::Life;
 use crate::options::STOP_GRACE;
 use crate::outcome::{Ending, elect};
 use crate::registry::{ErasedHandler, RunError};
 
 /// What came of calling the handler: `Err` is the payload of a panic.
 type CallResult = Result<Result<Option<JsonText>, RunError>, Box<dyn Any + Send>>;
+
+/// How long the last log lines of a run may take to be stored, before they are given up.
+const LAST_LINES_LIMIT: Duration = Duration::from_secs(10);
 
 /// A worker: runs one waiting job after the other and ends when there is none.
 pub(crate) async fn work(engine: Arc<Engine>) {
@@ -46,7 +52,8 @@ async fn run(engine: &Arc<Engine>, Claimed { job, life }: Claimed) {
         queue = %job.queue(),
         server = %life.server().name,
     );
-    let ending = supervise(engine, &run, open(engine, &run, &job)).instrument(span.clone()).await;
+    let context = open(engine, &run, &job, &life);
+    let ending = supervise(engine, &run, context).instrument(span.clone()).await;
     engine.holdings.end_run(claim);
 
     let elected = span.in_scope(|| {
@@ -81,7 +88,7 @@ fn log(job: Option<&Job>) {
 }
 
 /// What the handler is told of its run.
-fn open(engine: &Engine, run: &Run, job: &Job) -> JobContext {
+fn open(engine: &Arc<Engine>, run: &Arc<Run>, job: &Job, life: &Arc<Life>) -> JobContext {
     let server = job.server().expect("a claimed job has been given to a server");
     JobContext::from(JobRun {
         retries: engine.retries.retries_of(job),
@@ -89,6 +96,7 @@ fn open(engine: &Engine, run: &Run, job: &Job) -> JobContext {
         server,
         cancellation: run.token().clone(),
         scheduler: engine.scheduler.clone(),
+        lease: Arc::new(Lease::new(engine, run, life)),
     })
 }
 
@@ -100,15 +108,45 @@ async fn supervise(engine: &Engine, run: &Run, context: JobContext) -> Ending {
     };
     let mut call = Box::pin(AssertUnwindSafe(call(engine, handler, &context)).catch_unwind());
     let timeout = context.job().definition().settings.timeout;
-    let result = tokio::select! {
-        biased;
-        result = &mut call => Some(result),
-        why = interruption(run, timeout) => last_chance(engine, &mut call, why).await,
+    let ending = async {
+        tokio::select! {
+            biased;
+            result = &mut call => Some(result),
+            why = interruption(run, timeout) => last_chance(engine, &mut call, why).await,
+        }
     };
+    let result = beside(engine, &context, ending).await;
     if result.is_none() {
         drop_caught(call);
     }
     judge(result, run.interruption(), timeout)
+}
+
+/// Stores what the run logs while it goes on, and what is left when it has ended.
+async fn beside<T>(engine: &Engine, context: &JobContext, ending: impl Future<Output = T>) -> T {
+    match select(pin!(ending), pin!(context.keep_flushing())).await {
+        Either::Left((ended, flushing)) => {
+            context.close();
+            tokio::select! {
+                biased;
+                () = flushing => {}
+                () = time_for_last_lines(engine) => {
+                    tracing::warn!(job.id = %context.job_id(), "the last log lines of a run were not stored in time");
+                }
+            }
+            ended
+        }
+        // Nothing is stored any more; the handler goes on all the same.
+        Either::Right(((), ending)) => ending.await,
+    }
+}
+
+async fn time_for_last_lines(engine: &Engine) {
+    let stops = async {
+        engine.phases.aborting.cancelled().await;
+        tokio::time::sleep(STOP_GRACE / 2).await;
+    };
+    let _ = tokio::time::timeout(LAST_LINES_LIMIT, stops).await;
 }
 
 async fn call(

@@ -60,6 +60,7 @@ impl Tasks {
         first.spawn(housekeeping::keep_releasing(own()));
         first.spawn(housekeeping::keep_rescuing(own()));
         first.spawn(housekeeping::keep_clearing(own()));
+        first.spawn(housekeeping::keep_timing_out(own()));
         if let Some(changes) = inboxes.changes {
             first.spawn(hints::keep_listening(own(), changes));
         }

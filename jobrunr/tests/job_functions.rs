@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use jobrunr::handler::Provided;
 use jobrunr::prelude::*;
-use jobrunr::{JobDraft, JobRun, MemoryStorage, ServerId, ServerRef};
+use jobrunr::{JobDraft, JobRun, MemoryStorage, ServerId, ServerRef, UnlimitedLease};
 use tokio_util::sync::CancellationToken;
 
 struct ImageStore {
@@ -42,6 +42,7 @@ fn context(request: impl JobRequest) -> JobContext {
         server: ServerRef { id: ServerId::new(), name: "here".into() },
         cancellation: CancellationToken::new(),
         scheduler: JobScheduler::new(Arc::new(MemoryStorage::new())),
+        lease: Arc::new(UnlimitedLease),
     })
 }
 

@@ -3,6 +3,7 @@
 mod due;
 mod orphans;
 mod retention;
+mod signals;
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use tokio::sync::Notify;
 pub(crate) use due::{DueTimes, keep_releasing};
 pub(crate) use orphans::keep_rescuing;
 pub(crate) use retention::keep_clearing;
+pub(crate) use signals::keep_timing_out;
 
 use crate::back_off::BackOff;
 use crate::completer::Saved;

@@ -9,7 +9,6 @@ use jobrunr_core::{Failure, FailureKind, Job, JobState, ServerId, StateName};
 use super::{Rounds, save};
 use crate::engine::Engine;
 use crate::options::HOUSEKEEPING_PAGE;
-use crate::outcome::{enter_elected, retry_after};
 
 /// Looks for orphans, as long as this server is the master, until it stops.
 pub(crate) async fn keep_rescuing(engine: Arc<Engine>) {
@@ -56,10 +55,10 @@ fn fail(engine: &Engine, job: &mut Job) {
     let server = job.server().map_or_else(String::new, |server| format!(" {} ({})", server.name, server.id));
     let message = format!("the server{server} that ran the job is gone");
     let failure = Failure::new(FailureKind::Orphaned, message);
-    let retry = retry_after(engine, job, &failure);
+    let retry = engine.retries.next_retry(job, &failure);
     let mut states = vec![JobState::failed(failure)];
     if let Some((_, reason)) = retry {
         states.push(JobState::Enqueued { reason: Some(reason), starts_afresh: false });
     }
-    enter_elected(engine, job, states, engine.now());
+    engine.filters.enter_elected(job, states, engine.now());
 }

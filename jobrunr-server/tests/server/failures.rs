@@ -338,7 +338,7 @@ async fn a_result_that_is_too_large_fails_the_job_and_says_so() {
 
     world.job_in(largest, StateName::Succeeded).await;
     let job = world.job_in(too_large, StateName::Failed).await;
-    assert!(job.last_failure().unwrap().message.contains("its result has 1048577 bytes"));
+    assert!(job.last_failure().unwrap().message.contains("the result has 1048577 bytes"));
     server.stop().await;
     assert_eq!(world.job(too_large).await.state_name(), StateName::Failed, "running it again would not help");
 }

@@ -4,12 +4,15 @@
 
 mod cancellation;
 mod cluster;
+mod context;
+mod external;
 mod failures;
 mod faulty;
 mod filters;
 mod housekeeping;
 mod life;
 mod outage;
+mod results;
 mod start;
 mod stop;
 mod world;

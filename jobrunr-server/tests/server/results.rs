@@ -1,0 +1,138 @@
+//! Waiting for results: woken by hints, looking anyway, and every other end told apart.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jobrunr_core::{AwaitError, JobBuilder, JobContext, JobId, JobResult, JobScheduler, StateName};
+
+use crate::faulty::{Fault, Faulty};
+use crate::world::{Doing, Work, World, work};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A handler that takes as many seconds as the number says and returns it; it fails if that is 13.
+fn taking_its_time()
+-> Doing<impl Fn(Work, JobContext) -> futures_util::future::BoxFuture<'static, JobResult<u32>>> {
+    Doing(|Work { number }: Work, _| {
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_secs(number.into())).await;
+            if number == 13 { Err("bad luck".into()) } else { Ok(number) }
+        }) as futures_util::future::BoxFuture<'static, JobResult<u32>>
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_result_is_there_as_soon_as_the_hint_of_the_success_comes() {
+    let world = World::new();
+    let server = world.server().handle::<Work, _>(taking_its_time()).start().await.unwrap();
+    let id = world.enqueue(30).await;
+
+    let result = world.scheduler.await_result::<u32>(id, MINUTE).await.unwrap();
+
+    assert_eq!(result, 30);
+    let late = world.now() - world.job(id).await.updated_at();
+    assert!(late.num_milliseconds() <= 5, "{late}");
+    server.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_hints_a_result_is_found_by_looking_but_not_often() {
+    let world = World::new();
+    let server = world.server().handle::<Work, _>(taking_its_time()).start().await.unwrap();
+    let storage = Faulty::new(&world.memory).without_hints();
+    let scheduler = JobScheduler::with_local_clock(storage.shared(), Arc::clone(&world.clock));
+    let id = world.enqueue(30).await;
+
+    let result = scheduler.await_result::<u32>(id, MINUTE).await.unwrap();
+
+    assert_eq!(result, 30);
+    let late = world.now() - world.job(id).await.updated_at();
+    assert!(late.num_milliseconds() <= 1_000, "{late}");
+    let looks = storage.calls()["find_job"];
+    assert!(looks <= 60, "{looks} looks in 30 seconds");
+    server.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_is_retried_is_waited_for_and_one_that_failed_for_good_is_not() {
+    let world = World::new();
+    let server = world.server().handle::<Work, _>(taking_its_time()).start().await.unwrap();
+    let id = world.create(JobBuilder::new(work(13)).retries(1)).await;
+
+    let failed = world.scheduler.await_result::<u32>(id, MINUTE).await.unwrap_err();
+
+    let AwaitError::Failed { failure, .. } = failed else { panic!("{failed:?}") };
+    assert_eq!(failure.message, "bad luck");
+    assert_eq!(world.job(id).await.failures(), 2);
+    server.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_other_end_is_an_error_that_says_so() {
+    let world = World::new();
+    let server = world.server().handle::<Work, _>(taking_its_time()).start().await.unwrap();
+    let scheduler = &world.scheduler;
+
+    let unknown = JobId::new();
+    let error = scheduler.await_result::<u32>(unknown, MINUTE).await.unwrap_err();
+    assert!(matches!(error, AwaitError::NotFound(id) if id == unknown), "{error:?}");
+
+    let deleted = scheduler.schedule_in(MINUTE * 60, work(1)).await.unwrap();
+    let (error, _) = tokio::join!(scheduler.await_result::<u32>(deleted, MINUTE), async {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        scheduler.delete(deleted, "not needed").await.unwrap();
+    });
+    let error = error.unwrap_err();
+    assert_eq!(error.to_string(), format!("job {deleted} was deleted before it succeeded: not needed"));
+
+    let slow = world.enqueue(120).await;
+    let error = scheduler.await_result::<u32>(slow, MINUTE).await.unwrap_err();
+    assert!(matches!(error, AwaitError::TimedOut { state: StateName::Processing, .. }), "{error:?}");
+    assert_eq!(
+        scheduler.await_result::<u32>(slow, MINUTE * 2).await.unwrap(),
+        120,
+        "waiting once more is fine"
+    );
+
+    let error = scheduler.await_result::<String>(slow, MINUTE).await.unwrap_err();
+    assert!(matches!(error, AwaitError::Unfit { .. }), "{error:?}");
+    server.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_result_stays_when_the_job_is_cleared_away_and_nothing_is_a_result_too() {
+    let world = World::new();
+    let nothing = Doing(async |_: Work, _| Ok(()));
+    let server = world.server().handle::<Work, _>(nothing).start().await.unwrap();
+    let id = world.create(JobBuilder::external(work(1))).await;
+    world.job_in(id, StateName::Processed).await;
+    world.scheduler.signal_succeeded(id, vec![1, 2]).await.unwrap();
+    world.scheduler.delete(id, "cleared away").await.unwrap();
+    let plain = world.enqueue(1).await;
+
+    assert_eq!(world.scheduler.await_result::<Vec<u8>>(id, Duration::ZERO).await.unwrap(), [1, 2]);
+    world.scheduler.await_result::<()>(plain, MINUTE).await.unwrap();
+    server.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_storage_that_is_away_for_a_while_is_asked_again() {
+    let world = World::new();
+    let server = world.server().handle::<Work, _>(taking_its_time()).start().await.unwrap();
+    let storage = Faulty::new(&world.memory).without_hints();
+    let scheduler = JobScheduler::with_local_clock(storage.shared(), Arc::clone(&world.clock));
+    let id = world.enqueue(1).await;
+    storage.fail(|_| Fault::BeforeEffect);
+
+    let error = scheduler.await_result::<u32>(id, MINUTE).await.unwrap_err();
+    assert!(matches!(error, AwaitError::Storage(_)), "{error:?}");
+    let (result, ()) = tokio::join!(scheduler.await_result::<u32>(id, MINUTE), async {
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        storage.mend();
+    });
+
+    assert_eq!(result.unwrap(), 1);
+    storage.fail(|_| Fault::Refused);
+    assert!(scheduler.await_result::<u32>(id, MINUTE).await.is_err());
+    server.stop().await;
+}
