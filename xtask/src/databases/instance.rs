@@ -108,7 +108,7 @@ impl Instance {
     /// If it does not come up, with the end of what it said.
     pub(super) fn start(mut self, database: &dyn Database) -> Result<Self> {
         self.stop(database)?;
-        self.make_folder()?;
+        self.make_folder("")?;
         self.password = random_password()?;
         self.write_secret("password", &self.password)?;
         database.create(&self)?;
@@ -159,11 +159,16 @@ impl Instance {
         Ok(process.is_some())
     }
 
-    fn make_folder(&self) -> Result<()> {
-        fs::create_dir_all(&self.folder)?;
+    /// Makes a folder in its folder that belongs to its account; the empty name is that folder itself.
+    ///
+    /// # Errors
+    /// If that fails, or if its account cannot get there.
+    pub(super) fn make_folder(&self, name: &str) -> Result<()> {
+        let folder = self.folder.join(name);
+        fs::create_dir_all(&folder)?;
         if let Some(account) = &self.account {
-            account.own(&self.folder)?;
-            account.check_access(&self.folder)?;
+            account.own(&folder)?;
+            account.check_access(&folder)?;
         }
         Ok(())
     }
@@ -180,9 +185,18 @@ fn pause() {
     std::thread::sleep(Duration::from_millis(50));
 }
 
-/// A port that nobody listens on. Race: somebody may take it before the server does; then the server says so and ends.
 fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+    Ok(free_ports(1)?[0])
+}
+
+/// Ports that nobody listens on. Race: somebody may take one before the server does; then the server says so and ends.
+///
+/// # Errors
+/// If there are none.
+pub(super) fn free_ports(count: usize) -> Result<Vec<u16>> {
+    let listeners = (0..count).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
+    let listeners = listeners.collect::<Result<Vec<_>, _>>()?;
+    listeners.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
 }
 
 fn random_password() -> Result<String> {

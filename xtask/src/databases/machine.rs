@@ -139,6 +139,19 @@ pub(super) fn install(packages: &[&str]) -> Result<()> {
     run(&install).or_else(|_| run(&["update"]).and_then(|()| run(&install)))
 }
 
+/// Stops services of the system that a package has just started, where there is systemd.
+pub(super) fn disable(services: &[&str]) {
+    if services.is_empty() || !Path::new("/run/systemd/system").exists() {
+        return;
+    }
+    let mut command = if is_root() { Command::new("systemctl") } else { Command::new("sudo") };
+    if !is_root() {
+        command.args(["-n", "systemctl"]);
+    }
+    // If it goes on running it is in nobody's way: private servers have ports of their own.
+    let _ = command.args(["disable", "--now"]).args(services).stdin(Stdio::null()).output();
+}
+
 fn compose(root: &Path, arguments: &[&str]) -> Result<String> {
     let mut command = Command::new("docker");
     command.current_dir(root).args(["compose", "--file", "compose.yaml"]).args(arguments);

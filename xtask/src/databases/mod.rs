@@ -7,7 +7,9 @@
 mod instance;
 mod machine;
 mod mariadb;
+mod mongo;
 mod postgres;
+mod redis;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -17,7 +19,14 @@ use anyhow::{Result, bail};
 use instance::Instance;
 
 /// Every database there is for tests.
-const ALL: &[&dyn Database] = &[&postgres::Postgres, &mariadb::MariaDb];
+const ALL: &[&dyn Database] = &[
+    &postgres::Postgres,
+    &mariadb::MariaDb,
+    &mongo::Mongo::ReplicaSet,
+    &mongo::Mongo::StandAlone,
+    &redis::Redis,
+    &redis::RedisCluster,
+];
 
 /// What one database needs to be known of it.
 pub(crate) trait Database: Sync {
@@ -30,8 +39,18 @@ pub(crate) trait Database: Sync {
     /// The packages of Debian it comes in.
     fn packages(&self) -> &'static [&'static str];
 
+    /// The services of the system that come with its packages and that nobody here needs.
+    fn services(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// Whether all of its programs are on this machine.
     fn is_installed(&self) -> bool;
+
+    /// Brings its programs to this machine.
+    fn install(&self) -> Result<()> {
+        machine::install(self.packages())
+    }
 
     /// Makes the data of a private server in the instance's folder.
     fn create(&self, instance: &Instance) -> Result<()>;
@@ -103,8 +122,8 @@ pub(crate) fn run(root: &Path, arguments: &[OsString]) -> Result<bool> {
         ["status"] => {
             for database in ALL {
                 match running(root, *database) {
-                    Some(found) => println!("{:<10} {}", database.name(), found.origin()),
-                    None => println!("{:<10} not running", database.name()),
+                    Some(found) => println!("{:<16} {}", database.name(), found.origin()),
+                    None => println!("{:<16} not running", database.name()),
                 }
             }
             Ok(true)
@@ -154,10 +173,10 @@ fn up(root: &Path, databases: &[&'static dyn Database]) -> Result<bool> {
     let mut all_up = true;
     for database in databases {
         match provide(root, *database) {
-            Ok(found) => println!("    {:<10} {}", database.name(), found.origin()),
+            Ok(found) => println!("    {:<16} {}", database.name(), found.origin()),
             Err(error) => {
                 all_up = false;
-                println!("    {:<10} NOT AVAILABLE: {error:#}", database.name());
+                println!("    {:<16} NOT AVAILABLE: {error:#}", database.name());
             }
         }
     }
@@ -169,7 +188,7 @@ fn down(root: &Path, databases: &[&'static dyn Database]) -> Result<bool> {
     for database in databases {
         let instance = Instance::of(root, *database)?;
         if instance.stop(*database)? {
-            println!("    {:<10} stopped", database.name());
+            println!("    {:<16} stopped", database.name());
         }
         machine::compose_down(root, database.name());
     }
@@ -195,10 +214,11 @@ fn provide(root: &Path, database: &dyn Database) -> Result<Found> {
         return Ok(found);
     }
     let mut obstacles = Vec::new();
-    if !database.is_installed()
-        && let Err(error) = machine::install(database.packages())
-    {
-        obstacles.push(format!("apt: {error:#}"));
+    if !database.is_installed() {
+        match database.install() {
+            Ok(()) => machine::disable(database.services()),
+            Err(error) => obstacles.push(format!("installing: {error:#}")),
+        }
     }
     if database.is_installed() {
         match Instance::of(root, database).and_then(|instance| instance.start(database)) {
@@ -246,7 +266,10 @@ mod tests {
         let compose = include_str!("../../../compose.yaml");
         for database in ALL {
             assert!(compose.contains(&format!("\n  {}:\n", database.name())), "{}", database.name());
-            assert!(compose.contains(&format!("127.0.0.1::{}", database.container_port())));
+            let port = database.container_port();
+            // The nodes of a cluster tell clients their ports, so those are the same inside and outside.
+            let published = [format!("127.0.0.1::{port}"), format!("127.0.0.1:{port}-")];
+            assert!(published.iter().any(|published| compose.contains(published)), "{}", database.name());
         }
     }
 }
