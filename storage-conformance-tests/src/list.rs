@@ -31,6 +31,7 @@ macro_rules! with_every_scenario {
             jobs::a_save_from_the_future_is_a_conflict_too [8] [];
             jobs::a_save_that_lost_to_a_claim_changes_nothing [8] [];
             jobs::saving_a_purged_job_is_a_conflict_and_leaves_it_gone [8] [];
+            jobs::a_save_of_a_purged_job_never_hits_a_later_one_with_its_id [8] [];
             jobs::winners_of_a_batch_are_stored_and_losers_named_in_order [9] [];
             jobs::a_large_batch_of_different_outcomes_is_stored [9] [];
             jobs::a_large_batch_names_its_conflicts_at_first_middle_and_last [10] [];

@@ -199,7 +199,7 @@ mod tests {
         let storage = MemoryStorage::new();
         let job = enqueued_job();
         storage.insert_jobs(std::slice::from_ref(&job)).await.unwrap();
-        let forged = HistoryEntry { at: at(7), state: JobState::enqueued() };
+        let forged = HistoryEntry { at: at(0), state: JobState::scheduled(at(7)) };
         let mut liar = loaded(&job, Version::FIRST, vec![forged]);
         liar.delete(None, at(8)).unwrap();
 

@@ -39,7 +39,11 @@ impl Naive {
         for (index, job) in jobs.iter().enumerate() {
             let is_first = jobs[..index].iter().all(|earlier| earlier.id() != job.id());
             match self.jobs.get_mut(&job.id()) {
-                Some(stored) if is_first && stored.version() == job.version() => {
+                Some(stored)
+                    if is_first
+                        && stored.version() == job.version()
+                        && stored.created_at() == job.created_at() =>
+                {
                     let succeeded = |entry: &&_| matches!(entry, JobState::Succeeded { .. });
                     let added = job.new_entries().iter().map(|entry| &entry.state).filter(succeeded).count();
                     self.succeeded_all_time += u64::try_from(added).unwrap();

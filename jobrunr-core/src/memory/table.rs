@@ -112,9 +112,11 @@ impl JobTable {
         true
     }
 
-    /// Writes what was added to the history of a job; tells whether its stored version is the one it carries.
+    /// Writes what was added to the history of a job; tells whether it is stored at the version it carries.
     pub(super) fn save(&mut self, job: &Job) -> bool {
-        let row = self.rows.get_mut(&job.id()).filter(|row| row.version == job.version());
+        let is_same =
+            |row: &&mut Box<Row>| row.version == job.version() && row.columns.created_at == job.created_at();
+        let row = self.rows.get_mut(&job.id()).filter(is_same);
         let Some(row) = row else { return false };
         append(&mut self.indexes, row, job);
         true

@@ -29,9 +29,9 @@ pub trait JobStore: Send + Sync {
 
     /// Writes what was added to the history of jobs since they were loaded.
     ///
-    /// *Promises:* a job whose stored version is the one it carries is written and its stored version becomes the next
-    /// one; any other (also one that is gone, also a second mention of a job in the batch) is named in the report, in
-    /// the order given, and nothing of it is written. Entries are only ever added to a history; what was written once is never
+    /// *Promises:* a job that is stored at the version it carries is written and its stored version becomes the next
+    /// one; any other (also one that is gone, also one whose id was given to a job created at another instant since, also
+    /// a second mention of a job in the batch) is named in the report, in the order given, and nothing of it is written. Entries are only ever added to a history; what was written once is never
     /// written again, and metadata is not written either. The jobs passed in are not changed:
     /// [`StorageExt`](super::StorageExt) does that. The caller vouches for the part of the history that was loaded.
     ///

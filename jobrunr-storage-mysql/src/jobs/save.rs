@@ -3,7 +3,7 @@
 //! A batch of plain successes is one statement, guarded by what the rows must look like. If it finds fewer rows than
 //! there are jobs, or if there is anything else in the batch, the rows are locked and looked at first.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -288,18 +288,22 @@ impl SaveJobs {
     /// Saves those jobs whose rows are at the version that they carry; returns the others.
     async fn save_each(&mut self, session: &mut Session<'_>) -> Outcome<Vec<JobId>> {
         let locked = session.lock_jobs(self.jobs.iter().map(|job| job.id)).await?;
-        let mut conflicts = Vec::new();
         let mut winners: Vec<(&SavedJob, Locked)> = Vec::new();
-        for job in &self.jobs {
-            match locked.get(&job.id).filter(|row| job.is_first && row.version == job.version) {
-                Some(row) => winners.push((job, *row)),
-                None => conflicts.push(job.id),
-            }
+        for job in self.jobs.iter().filter(|job| job.is_first) {
+            winners
+                .extend(locked.get(&job.id).filter(|row| row.version == job.version).map(|row| (job, *row)));
         }
         let unexpected = self.changes_of_unexpected(session, &winners).await?;
+        winners.retain(|(job, _)| !matches!(unexpected.get(&job.id), Some(Unexpected::AnotherJob)));
+        let won: HashSet<JobId> = winners.iter().map(|(job, _)| job.id).collect();
+        let lost = self.jobs.iter().filter(|job| !job.is_first || !won.contains(&job.id));
+        let conflicts = lost.map(|job| job.id).collect();
         let (mut rows, mut beside, mut ended) = (Vec::new(), Beside::default(), Ended::default());
         for (job, row) in &winners {
-            let change = unexpected.get(&job.id).unwrap_or(&job.change);
+            let change = match unexpected.get(&job.id) {
+                Some(Unexpected::Changes(change)) => change,
+                _ => &job.change,
+            };
             let server = if change.server.is_some() { job.server_number } else { row.server };
             rows.push(HotRow {
                 id: job.id,
@@ -335,7 +339,7 @@ impl SaveJobs {
         &self,
         session: &mut Session<'_>,
         winners: &[(&SavedJob, Locked)],
-    ) -> Outcome<HashMap<JobId, RowChange>> {
+    ) -> Outcome<HashMap<JobId, Unexpected>> {
         let unexpected: HashMap<JobId, &(&SavedJob, Locked)> = winners
             .iter()
             .filter(|(job, row)| job.stored.is_none() || row.stored() != job.stored)
@@ -350,10 +354,25 @@ impl SaveJobs {
         for whole in session.whole_jobs(rows, WithMetadata::No).await? {
             let Some(&&(job, row)) = whole.id.and_then(|id| unexpected.get(&id)) else { continue };
             let found = whole.job.ok().filter(|_| whole.is_intact);
-            changes.insert(job.id, job.change_of_unexpected(found.as_ref(), &row));
+            let is_another = found
+                .as_ref()
+                .is_some_and(|found| micros(found.created_at()) != job.change.columns.created_at);
+            let unexpected = if is_another {
+                Unexpected::AnotherJob
+            } else {
+                Unexpected::Changes(Box::new(job.change_of_unexpected(found.as_ref(), &row)))
+            };
+            changes.insert(job.id, unexpected);
         }
         Ok(changes)
     }
+}
+
+/// What is to become of a row whose version is right but which does not look as it should.
+enum Unexpected {
+    Changes(Box<RowChange>),
+    /// Nothing: the job was purged, and its id given to a later one.
+    AnotherJob,
 }
 
 impl SavedJob {

@@ -192,6 +192,10 @@ impl PostgresStorage {
         let found = self.read_jobs(&mut call, &rows).await?.pop();
         call.finish().await?;
         let Some(found) = found.filter(|found| found.version == job.version()) else { return Ok(false) };
+        if found.job.as_ref().is_ok_and(|stored| stored.created_at() != job.created_at()) {
+            // The job was purged, and its id given to a later one.
+            return Ok(false);
+        }
         let grown = found.job.ok().map(|stored| {
             Job::from_stored(StoredJob {
                 id: job.id(),

@@ -194,6 +194,10 @@ impl Session<'_> {
         let change = match whole {
             Some(whole) if whole.is_intact && whole.job.is_ok() => {
                 let found = whole.job?;
+                if micros(found.created_at()) != job.change.columns.created_at {
+                    // The job was purged, and its id given to a later one.
+                    return Ok(false);
+                }
                 let history = found.history().iter().chain(&job.new_entries).cloned().collect();
                 let grown = Job::from_stored(StoredJob {
                     id: job.id,

@@ -146,6 +146,29 @@ pub async fn saving_a_purged_job_is_a_conflict_and_leaves_it_gone(fixture: &Fixt
     Ok(())
 }
 
+/// An id that a job gets from its name may be given again; the version alone does not tell the two jobs apart.
+pub async fn a_save_of_a_purged_job_never_hits_a_later_one_with_its_id(
+    fixture: &Fixture<'_>,
+) -> ScenarioResult {
+    let storage = fixture.storage();
+    let draft = a_job();
+    let mut purged = stored(storage, draft.clone().enqueued(at(0))).await?;
+    move_to(&mut purged, StateName::Processing, at(1));
+    storage.save_job(&mut purged).await?;
+    storage.delete_jobs(&JobSelection::Ids(vec![purged.id()])).await?;
+    let mut later = stored(storage, draft.enqueued(at(10))).await?;
+    move_to(&mut later, StateName::Processing, at(11));
+    storage.save_job(&mut later).await?;
+    assert_eq!((purged.id(), purged.version()), (later.id(), later.version()));
+
+    purged.succeed(None, at(12))?;
+    let report = storage.save_jobs(std::slice::from_ref(&purged)).await?;
+
+    assert_eq!(report.conflicts, [purged.id()]);
+    assert_eq!(find(storage, later.id()).await?, later);
+    Ok(())
+}
+
 /// What two servers wrote one after the other is all there.
 pub async fn history_written_by_others_is_kept(fixture: &Fixture<'_>) -> ScenarioResult {
     let storage = fixture.storage();
