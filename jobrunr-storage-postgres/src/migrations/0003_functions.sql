@@ -171,7 +171,8 @@ BEGIN
         UPDATE {p}jobrunr_job AS j SET state = 5, version = j.version + 1, finished_at = n.at, updated_at = n.at
         FROM unnest(ids, versions, loaded, archived, ended) AS n (id, version, loaded_at, archived, at)
         WHERE j.id = n.id AND j.version = n.version AND j.updated_at = n.loaded_at AND j.archived_entries = n.archived
-            AND j.state IN (3, 4)
+            -- Not the bare column: where statistics know of no running job, all of them would be read by state instead.
+            AND j.state + 0 IN (3, 4)
         RETURNING j.id
     ) SELECT coalesce(array_agg(saved.id), '{}') INTO won FROM saved;
     IF cardinality(result_jobs) > 0 THEN
@@ -211,7 +212,7 @@ BEGIN
             AS n (id, version, loaded_at, loaded_archived, loaded_state, state, updated, archived, queued, scheduled,
             scheduled_entry, enqueued_entry, claimed, finished, deleted, reason, awaited, server)
         WHERE j.id = n.id AND j.version = n.version AND j.updated_at = n.loaded_at
-            AND j.archived_entries = n.loaded_archived AND j.state = n.loaded_state
+            AND j.archived_entries = n.loaded_archived AND j.state + 0 = n.loaded_state
         RETURNING j.id
     ) SELECT coalesce(array_agg(saved.id), '{}') INTO won FROM saved;
     INSERT INTO {p}jobrunr_job_history (job, first_entry, entries, last_error)

@@ -134,3 +134,48 @@ async fn nothing_hot_reads_a_table_of_50_000_jobs_as_a_whole() {
 async fn nothing_hot_reads_a_table_of_a_million_jobs_as_a_whole() {
     assert_no_whole_read(950_000, 50_000).await;
 }
+
+/// How often this connection's database has looked for jobs by state.
+async fn looks_by_state(schema: &Schema, pool: &PgPool) -> i64 {
+    sqlx::query("SELECT pg_stat_force_next_flush()").execute(pool).await.unwrap();
+    sqlx::query("SELECT 1").execute(pool).await.unwrap();
+    let looks = "SELECT idx_scan FROM pg_stat_user_indexes WHERE schemaname = $1 AND indexrelname = 'jobrunr_job_updated'";
+    sqlx::query(looks).bind(&schema.name).fetch_one(pool).await.unwrap().get(0)
+}
+
+/// Where no job was running when the table was analysed, those that run now would seem to be the shortest way to any job.
+#[tokio::test]
+async fn saves_find_jobs_by_id_though_statistics_know_of_no_running_job() {
+    let Some(url) = url() else { return };
+    let schema = Schema::create(url, Place::SearchPath).await.unwrap();
+    let Ok(1) = schema.execute("SELECT FROM pg_proc WHERE proname = 'pg_stat_force_next_flush'").await else {
+        return skip("this version of PostgreSQL does not hand in its counts when asked");
+    };
+    let pool = pool(&schema, "auto").await;
+    let storage = PostgresStorage::with_pool(pool.clone(), schema.options(None).without_listener()).unwrap();
+    storage.set_up(SetUp::Migrate).await.unwrap();
+    storage.insert_jobs(&[an_enqueued_job()]).await.unwrap();
+    fill(&schema, 0, 10_000).await;
+    schema.execute("ANALYZE jobrunr_job").await.unwrap();
+    let mut jobs = storage.claim_jobs(&ClaimRequest::new(a_server(), 100, at(10))).await.unwrap();
+    let mut others = jobs.split_off(50);
+    for job in &mut jobs {
+        job.succeed(None, at(11)).unwrap();
+    }
+    for job in &mut others {
+        job.fail(Failure::new(FailureKind::Error, "no"), at(11)).unwrap();
+    }
+
+    let before = looks_by_state(&schema, &pool).await;
+    assert_eq!(storage.save_jobs(&jobs).await.unwrap().conflicts, []);
+    assert_eq!(storage.save_jobs(&others).await.unwrap().conflicts, []);
+
+    assert_eq!(looks_by_state(&schema, &pool).await, before, "a save has looked through all running jobs");
+    sqlx::query("SET enable_seqscan = off").execute(&pool).await.unwrap();
+    sqlx::query("SELECT min(updated_at) FROM jobrunr_job WHERE state = 3").execute(&pool).await.unwrap();
+    assert_ne!(looks_by_state(&schema, &pool).await, before, "such a look is seen");
+
+    storage.close().await;
+    pool.close().await;
+    schema.drop_schema().await;
+}
