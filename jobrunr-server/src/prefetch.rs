@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn as_many_are_claimed_ahead_as_were_started_in_50_milliseconds() {
         for (jobs, millis, expected) in
-            [(0, 1_000, 32), (64, 100, 32), (64, 20, 160), (64, 5, 500), (u32::MAX, 1, 500)]
+            [(0, 1_000, 32), (64, 100, 32), (64, 20, 160), (64, 5, 500), (100_000, 1, 500)]
         {
             assert_eq!(after(ADAPTIVE, jobs, millis), expected, "{jobs} jobs in {millis} ms");
         }
@@ -134,6 +134,6 @@ mod tests {
         let prefetch = Prefetch::Adaptive { least: 1_000 };
 
         assert_eq!(prefetch.most(), 1_000);
-        assert_eq!(after(prefetch, u32::MAX, 1), 1_000);
+        assert_eq!(after(prefetch, 100_000, 1), 1_000);
     }
 }
