@@ -1,4 +1,23 @@
 //! Code of the user's that sees jobs on their way: at creation, at each change of state, around each run.
+//!
+//! | what happens | hooks, in order | whose |
+//! |---|---|---|
+//! | a job is created | `on_creating`, insert, `on_created`, applied of its first state | the scheduler's |
+//! | a job is due | applied ENQUEUED | the server's that released it |
+//! | a run begins | `on_processing` (that it was claimed is no hook of its own) | the server's |
+//! | it succeeds | elect SUCCEEDED, save, applied SUCCEEDED, `on_succeeded` | the server's |
+//! | it fails, a retry follows | elect FAILED and SCHEDULED, save, applied of each, `on_failed` | the server's |
+//! | it fails for good | elect FAILED, save, applied FAILED, `on_failed_after_retries` | the server's |
+//! | it is to run later, at its own wish | elect SCHEDULED, save, applied SCHEDULED | the server's |
+//! | it is given back | save, applied ENQUEUED | the server's |
+//! | the trigger of an external job has run | elect PROCESSED, save, applied PROCESSED | the server's |
+//! | a signal completes an external job | as a run that succeeds or fails | the scheduler's that took it |
+//! | its server died | elect FAILED and ENQUEUED, save, applied of each, `on_failed`; or as a run that fails for good | the master's |
+//! | a job is deleted, requeued, rescheduled | save, applied of the new state | the scheduler's |
+//! | a job is deleted while it runs | the same, and nothing at all at the end of the run | the scheduler's |
+//! | a job is cleared away | save, applied DELETED | the master's |
+//!
+//! *Applied* is `on_state_applied`. A save that loses against another one calls nothing.
 
 use std::fmt;
 use std::panic::AssertUnwindSafe;

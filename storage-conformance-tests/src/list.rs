@@ -45,6 +45,7 @@ macro_rules! with_every_scenario {
             jobs::metadata_comes_with_a_job_that_is_found_or_claimed [1, 21] [];
             jobs::saving_metadata_changes_neither_version_nor_time [13] [];
             jobs::metadata_is_saved_name_by_name [13] [];
+            jobs::any_text_up_to_256_bytes_names_metadata [13] [];
             jobs::a_save_leaves_metadata_alone [13] [];
             jobs::metadata_of_an_unknown_job_is_not_saved [14] [];
             jobs::metadata_written_at_once_is_all_there [13] [];

@@ -104,6 +104,103 @@ async fn the_last_failure_has_a_hook_of_its_own() {
     assert_eq!(log.lock().unwrap().last().unwrap(), "failed after retries: no");
 }
 
+/// What was written down since the last time.
+fn written(log: &Log) -> Vec<String> {
+    std::mem::take(&mut *log.lock().unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn deleting_requeuing_and_rescheduling_are_told_to_the_filters_of_who_does_it() {
+    let world = World::new();
+    let log = Log::default();
+    let scheduler = world.scheduler.clone().filter(Writes(Arc::clone(&log)));
+
+    let id = scheduler.enqueue(work(1)).await.unwrap();
+    scheduler.delete(id, "not needed").await.unwrap();
+    scheduler.requeue(id).await.unwrap();
+    scheduler.reschedule(id, world.now()).await.unwrap();
+
+    assert_eq!(
+        written(&log),
+        ["applied ENQUEUED", "applied DELETED", "applied ENQUEUED", "applied SCHEDULED"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_run_whose_job_was_deleted_is_told_to_nobody() {
+    let world = World::new();
+    let log = Log::default();
+    let server = world
+        .server()
+        .filter(Writes(Arc::clone(&log)))
+        .handle::<Work, _>(Doing(async |_: Work, context: JobContext| {
+            context.cancellation_token().cancelled().await;
+            Ok(())
+        }))
+        .start()
+        .await
+        .unwrap();
+    let id = world.enqueue(1).await;
+    world.job_in(id, StateName::Processing).await;
+    pass(Duration::from_secs(1)).await;
+
+    world.scheduler.delete(id, "not needed").await.unwrap();
+    pass(Duration::from_secs(60)).await;
+    server.stop().await;
+
+    assert_eq!(written(&log), ["processing PROCESSING"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_job_of_a_dead_server_is_a_failed_run_to_the_filters_of_the_master() {
+    let world = World::new();
+    let hanging = Doing(async |_: Work, _| std::future::pending::<JobResult>().await);
+    let dying = world.server().name("dying").handle::<Work, _>(hanging).start().await.unwrap();
+    let retried = world.enqueue(0).await;
+    let last = world.create(JobBuilder::new(work(0)).retries(0)).await;
+    world.until_count(StateName::Processing, 2).await;
+    drop(dying);
+
+    let log = Log::default();
+    // It has no handler for these jobs, so nothing but the rescue is written down.
+    let other = Doing(async |_: crate::world::Other, _| Ok(()));
+    let filter = Writes(Arc::clone(&log));
+    let master = world.server().filter(filter).handle::<crate::world::Other, _>(other).start().await.unwrap();
+    world.job_in(retried, StateName::Enqueued).await;
+    world.job_in(last, StateName::Failed).await;
+    master.stop().await;
+
+    let written = written(&log);
+    let (elections, told): (Vec<_>, Vec<_>) = written.iter().partition(|hook| hook.starts_with("elect"));
+    assert_eq!(elections.len(), 2);
+    assert!(elections.contains(&&"elect PROCESSING -> FAILED+ENQUEUED".to_owned()), "{elections:?}");
+    assert!(elections.contains(&&"elect PROCESSING -> FAILED".to_owned()), "{elections:?}");
+    let position = |beginning: &str| told.iter().position(|hook| hook.starts_with(beginning)).unwrap();
+    assert_eq!(told.len(), 5, "{told:?}");
+    assert!(told[position("applied ENQUEUED") - 1] == "applied FAILED");
+    assert_eq!(position("failed: the server dying"), position("applied ENQUEUED") + 1);
+    assert!(told[position("failed after retries: the server dying") - 1] == "applied FAILED");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_hooks_of_an_external_job_part_its_trigger_from_its_end() {
+    let world = World::new();
+    let (log, signals) = (Log::default(), Log::default());
+    let filter = Writes(Arc::clone(&log));
+    let server = world.server().filter(filter).handle::<Work, _>(writing(&log)).start().await.unwrap();
+    let scheduler = world.scheduler.clone().filter(Writes(Arc::clone(&signals)));
+    let id = world.create(JobBuilder::external(work(0))).await;
+    world.job_in(id, StateName::Processed).await;
+
+    scheduler.signal_succeeded(id, 1).await.unwrap();
+    server.stop().await;
+
+    let trigger = ["processing PROCESSING", "run", "elect PROCESSING -> PROCESSED", "applied PROCESSED"];
+    assert_eq!(written(&log), trigger);
+    let end = ["elect PROCESSED -> SUCCEEDED", "applied SUCCEEDED", "succeeded SUCCEEDED"];
+    assert_eq!(written(&signals), end);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_filter_elects_another_state() {
     struct DeletesInsteadOfFailing;

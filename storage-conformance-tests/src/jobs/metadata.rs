@@ -60,6 +60,28 @@ pub async fn metadata_is_saved_name_by_name(fixture: &Fixture<'_>) -> ScenarioRe
     Ok(())
 }
 
+/// Running code names what it saves as it likes: no name is changed, cut, or taken for another one.
+pub async fn any_text_up_to_256_bytes_names_metadata(fixture: &Fixture<'_>) -> ScenarioResult {
+    let storage = fixture.storage();
+    let long = "x".repeat(256);
+    let names =
+        ["a", "A", "a ", "a.b", "a.b.c", "$set", "a$b", "é", "e", "0", "jobrunr-log-1-0", "'\"`", &long];
+    let given: JobMetadata = names.iter().map(|name| ((*name).to_owned(), json!(name))).collect();
+    let inserted = stored(storage, an_enqueued_job().with_metadata(given.clone())).await?.id();
+    let saved = stored(storage, an_enqueued_job()).await?.id();
+
+    assert!(storage.save_job_metadata(saved, &given).await?);
+    for name in names {
+        let entry = JobMetadata::from([(name.to_owned(), json!({ "again": name }))]);
+        assert!(storage.save_job_metadata(inserted, &entry).await?);
+    }
+
+    assert_eq!(*find(storage, saved).await?.metadata(), given);
+    let again = names.iter().map(|name| ((*name).to_owned(), json!({ "again": name }))).collect();
+    assert_eq!(*find(storage, inserted).await?.metadata(), again, "each over its own and no other");
+    Ok(())
+}
+
 /// The completer saves jobs as they were claimed; what the handler wrote since must survive that.
 pub async fn a_save_leaves_metadata_alone(fixture: &Fixture<'_>) -> ScenarioResult {
     let storage = fixture.storage();
