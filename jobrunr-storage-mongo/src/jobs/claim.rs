@@ -1,0 +1,425 @@
+//! Claiming jobs: their ids are read from the index, one update marks those that are still in line with a token, and what
+//! bears the token is read back, in one transaction where there are any. So a claim returns what is stored, and no job
+//! twice.
+
+use std::cmp::Reverse;
+use std::collections::HashSet;
+
+use jobrunr_core::storage::{ClaimRequest, QueueSelection, SignatureSelection, StorageError};
+use jobrunr_core::{HistoryEntry, Job, JobId, JobState, ServerId, ServerRef, StateName, StoredJob, Version};
+use mongodb::Collection;
+use mongodb::bson::{Document, Uuid, doc};
+use mongodb::options::Hint;
+use tokio::time::Instant;
+
+use super::uncertain::{LostClaim, Uncertain};
+use super::{CHUNK, Unread, is_of, read_document, read_job};
+use crate::MongoStorage;
+use crate::call::{Broken, Commands, Work};
+use crate::documents::{JobDocument, id_of, micros, split_lane, state_number, uuid};
+use crate::error::Failed;
+use crate::indexes::READY;
+
+pub(super) const OPERATION: &str = "claim jobs";
+
+/// How many lanes one query merges; MongoDB would sort all their jobs if it were asked for more.
+const MERGED_LANES: usize = 150;
+
+/// A part of a claim on its way. Unless the claim ends well, its jobs count as lost, also when its future is dropped.
+struct Underway<'s> {
+    uncertain: &'s Uncertain,
+    server: ServerId,
+    token: i64,
+    /// The jobs it may have taken.
+    jobs: Vec<JobId>,
+    /// Those that may turn up later although the claim ended well.
+    left: Vec<JobId>,
+    since: Instant,
+}
+
+impl Drop for Underway<'_> {
+    fn drop(&mut self) {
+        let jobs = std::mem::take(&mut self.jobs);
+        let (server, token, since) = (self.server, self.token, self.since);
+        self.uncertain.note_claim(LostClaim { server, token, jobs, since });
+    }
+}
+
+/// What the document of a job gave.
+type Read = Result<Job, Unread>;
+
+/// The document of an unreadable job that this claim has.
+struct ToPark {
+    unread: Unread,
+    token: i64,
+}
+
+impl MongoStorage {
+    pub(super) async fn claim(&self, request: &ClaimRequest) -> Result<Vec<Job>, StorageError> {
+        let _open = self.begin(OPERATION)?;
+        let wants_nothing = matches!(&request.signatures, SignatureSelection::Only(types) if types.is_empty())
+            || matches!(&request.queues, QueueSelection::InOrder(queues) if queues.is_empty());
+        if request.limit == 0 || wants_nothing {
+            return Ok(Vec::new());
+        }
+        let mut claimed = Claimed::default();
+        if let Err(failed) = self.claim_as_many(request, &mut claimed).await {
+            if claimed.jobs.is_empty() && claimed.to_park.is_empty() {
+                return Err(failed.error);
+            }
+            // What was claimed counts; whatever is wrong will show at the next claim.
+            tracing::warn!("fewer jobs than wanted were claimed: {}", failed.error);
+        }
+        for ToPark { unread: (id, why), token } in std::mem::take(&mut claimed.to_park) {
+            self.report_unreadable(id, &why);
+            let Some(id) = id else { continue };
+            if let Err(failed) = self.park(id, &why, token).await {
+                tracing::warn!("job {id} cannot be parked now: {}", failed.error);
+                let (server, jobs) = (request.server_id(), vec![id]);
+                self.inner.uncertain.note_claim(LostClaim { server, token, jobs, since: Instant::now() });
+            }
+        }
+        let mut jobs = claimed.settle();
+        sort_by_place_in_line(&mut jobs, &request.queues);
+        Ok(jobs)
+    }
+
+    async fn claim_as_many<'s>(
+        &'s self,
+        request: &ClaimRequest,
+        claimed: &mut Claimed<'s>,
+    ) -> Result<(), Failed> {
+        for lost in self.inner.uncertain.take_claims_of(request.server_id()) {
+            self.recover(lost, request.limit - claimed.jobs.len(), claimed).await?;
+        }
+        self.claim_in_line(request, claimed).await
+    }
+
+    /// Claims until there are enough, or nothing is left in line.
+    async fn claim_in_line<'s>(
+        &'s self,
+        request: &ClaimRequest,
+        claimed: &mut Claimed<'s>,
+    ) -> Result<(), Failed> {
+        // Of those that were found others may be faster, but not for ever.
+        for _ in 0..3 {
+            let wanted = request.limit - claimed.jobs.len();
+            if wanted == 0 {
+                return Ok(());
+            }
+            let found = self.find_in_line(request, wanted).await?;
+            let found_all = found.len() < wanted;
+            let before = claimed.taken;
+            let candidates = found.len();
+            for chunk in found.chunks(CHUNK) {
+                self.take(request, chunk, claimed).await?;
+            }
+            if found_all || claimed.taken - before == candidates {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// The first jobs in line, by their ids.
+    async fn find_in_line(&self, request: &ClaimRequest, wanted: usize) -> Result<Vec<Head>, Failed> {
+        let jobs = self.jobs::<Document>();
+        let distinct = jobs.distinct("lane", doc! { "state": state_number(StateName::Enqueued) });
+        let lanes = self.limited(OPERATION, distinct.into_future()).await?;
+        let lanes: Vec<&str> = lanes.iter().filter_map(|lane| lane.as_str()).collect();
+        let lanes: Vec<&str> = lanes.into_iter().filter(|lane| is_of(&request.signatures, lane)).collect();
+        let in_queue = |queue: &str| {
+            let is_in = |lane: &&&str| split_lane(lane).is_some_and(|(of_lane, _)| of_lane == queue);
+            lanes.iter().filter(is_in).copied().collect::<Vec<_>>()
+        };
+        let lines: Vec<Vec<&str>> = match &request.queues {
+            QueueSelection::All => vec![lanes],
+            QueueSelection::InOrder(queues) => {
+                let mut seen = HashSet::new();
+                let queues = queues.iter().filter(|queue| seen.insert(*queue));
+                queues.map(|queue| in_queue(queue.as_str())).collect()
+            }
+        };
+        let mut found = Vec::new();
+        for line in lines {
+            if found.len() < wanted && !line.is_empty() {
+                found.extend(self.find_in_lanes(&jobs, &line, wanted - found.len()).await?);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The first jobs of some lanes, as one line.
+    async fn find_in_lanes(
+        &self,
+        jobs: &Collection<Document>,
+        lanes: &[&str],
+        wanted: usize,
+    ) -> Result<Vec<Head>, Failed> {
+        let mut heads: Vec<Head> = Vec::new();
+        for lanes in lanes.chunks(MERGED_LANES) {
+            let found = async {
+                let mut cursor = jobs
+                    .find(doc! { "state": state_number(StateName::Enqueued), "lane": { "$in": lanes } })
+                    .projection(doc! { "lane": 1, "rank": 1, "queued": 1 })
+                    .sort(doc! { "rank": 1, "queued": 1, "_id": 1 })
+                    .limit(i64::try_from(wanted).unwrap_or(i64::MAX))
+                    .batch_size(u32::try_from(wanted).unwrap_or(u32::MAX).min(50_000))
+                    .hint(Hint::Name(READY.to_owned()))
+                    .await?;
+                let mut heads = Vec::new();
+                while cursor.advance().await? {
+                    heads.extend(Head::of(&cursor.deserialize_current()?));
+                }
+                Ok(heads)
+            };
+            heads.extend(self.limited(OPERATION, found).await?);
+        }
+        if lanes.len() > MERGED_LANES {
+            heads.sort_by_key(|head| head.place);
+            heads.truncate(wanted);
+        }
+        Ok(heads)
+    }
+
+    /// Takes those of the jobs found that are still in line.
+    async fn take<'s>(
+        &'s self,
+        request: &ClaimRequest,
+        found: &[Head],
+        claimed: &mut Claimed<'s>,
+    ) -> Result<(), Failed> {
+        let token = fastrand::i64(..);
+        let place = claimed.begin(Underway {
+            uncertain: &self.inner.uncertain,
+            server: request.server_id(),
+            token,
+            jobs: found.iter().map(Head::id).collect(),
+            left: Vec::new(),
+            since: Instant::now(),
+        });
+        let mut lanes: Vec<String> = found.iter().map(|head| head.lane.clone()).collect();
+        lanes.sort_unstable();
+        lanes.dedup();
+        let ids = found.iter().map(|head| uuid(head.id())).collect();
+        let work = TakeJobs { ids, lanes, token, server: request.server.clone(), now: micros(request.now) };
+        match self.transact(&work).await {
+            Ok(read) => {
+                claimed.taken += read.len();
+                claimed.add(read, token);
+                Ok(())
+            }
+            Err(failed) => {
+                let part = &mut claimed.underway[place];
+                if !failed.is_uncertain {
+                    part.jobs.clear();
+                }
+                // It may still be running when its connection is gone.
+                part.left.clone_from(&part.jobs);
+                Err(failed)
+            }
+        }
+    }
+
+    /// Reads the jobs among these that a claim with this token took, and that are still held.
+    async fn read_taken(&self, ids: Vec<Uuid>, token: i64, limit: usize) -> Result<Vec<Read>, Failed> {
+        let jobs = self.jobs::<JobDocument>();
+        let held = doc! {
+            "_id": { "$in": ids },
+            "claim": token,
+            "state": state_number(StateName::Processing),
+        };
+        let read = async {
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+            let mut cursor = jobs.find(held).limit(limit).batch_size(10_000).hint(by_id()).await?;
+            let mut read = Vec::new();
+            while cursor.advance().await? {
+                read.push(read_job(&cursor));
+            }
+            Ok(read)
+        };
+        self.limited(OPERATION, read).await
+    }
+
+    /// Finds jobs that a claim took whose answer was lost.
+    async fn recover<'s>(
+        &'s self,
+        lost: LostClaim,
+        limit: usize,
+        claimed: &mut Claimed<'s>,
+    ) -> Result<(), Failed> {
+        let ids: Vec<Uuid> = lost.jobs.iter().map(|id| uuid(*id)).collect();
+        let place = claimed.begin(Underway {
+            uncertain: &self.inner.uncertain,
+            server: lost.server,
+            token: lost.token,
+            left: lost.jobs.clone(),
+            jobs: lost.jobs,
+            since: lost.since,
+        });
+        if limit == 0 {
+            return Ok(());
+        }
+        let read = self.read_taken(ids, lost.token, limit).await?;
+        if !read.is_empty() {
+            tracing::warn!("{} jobs of a claim whose answer was lost were found", read.len());
+        }
+        let found: HashSet<JobId> = read
+            .iter()
+            .filter_map(|read| match read {
+                Ok(job) => Some(job.id()),
+                Err((id, _)) => *id,
+            })
+            .collect();
+        // The others may still be taken: the command may be running without its connection.
+        claimed.underway[place].left.retain(|id| !found.contains(id));
+        claimed.add(read, lost.token);
+        Ok(())
+    }
+}
+
+/// Jobs to be taken if they are still in line, which bear the token then.
+struct TakeJobs {
+    ids: Vec<Uuid>,
+    lanes: Vec<String>,
+    token: i64,
+    server: ServerRef,
+    now: i64,
+}
+
+impl Work for TakeJobs {
+    type Output = Vec<Read>;
+    const OPERATION: &'static str = OPERATION;
+
+    async fn run(&self, commands: &mut Commands<'_>) -> Result<Vec<Read>, Broken> {
+        let in_line = doc! {
+            "_id": { "$in": &self.ids },
+            "state": state_number(StateName::Enqueued),
+            // Race: a job may be gone and another one be there under its id, of a type that is not wanted.
+            "lane": { "$in": &self.lanes },
+        };
+        let change = doc! {
+            "$set": {
+                "state": state_number(StateName::Processing),
+                "server": uuid(self.server.id),
+                "server_name": &self.server.name,
+                "claim": self.token,
+            },
+            "$max": { "updated": self.now },
+            "$inc": { "version": 1_i64 },
+        };
+        let update = doc! { "q": in_line, "u": change, "multi": true, "hint": "_id_" };
+        let collection = commands.storage.inner.collections.jobs.clone();
+        let answer = commands.write(doc! { "update": collection, "updates": [update] }).await?;
+        if answer.get_i32("n") == Ok(0) {
+            return Ok(Vec::new());
+        }
+        let taken = doc! { "_id": { "$in": &self.ids }, "claim": self.token };
+        let jobs = commands.storage.jobs::<JobDocument>();
+        let find = jobs.find(taken).hint(by_id());
+        let mut read = Vec::new();
+        match &mut commands.session {
+            Some(session) => {
+                let mut cursor = find.session(&mut **session).await?;
+                while cursor.advance(session).await? {
+                    read.push(read_document(cursor.deserialize_current().ok(), cursor.current()));
+                }
+            }
+            None => {
+                let mut cursor = find.await?;
+                while cursor.advance().await? {
+                    // Race: it may have been deleted a moment after it was taken.
+                    read.push(read_job(&cursor).map(|job| self.as_taken(job)));
+                }
+            }
+        }
+        Ok(read)
+    }
+}
+
+impl TakeJobs {
+    /// A job as it was when this claim had taken it, whatever became of it since. Its version fences its owner off then.
+    fn as_taken(&self, job: Job) -> Job {
+        let is_ours = |entry: &HistoryEntry| matches!(&entry.state, JobState::Processing { server_id, .. } if *server_id == self.server.id);
+        let later = job.history().iter().rev().take_while(|entry| !is_ours(entry)).count();
+        if later == 0 || later == job.history().len() {
+            return job;
+        }
+        let entries = u64::try_from(later).unwrap_or(u64::MAX);
+        Job::from_stored(StoredJob {
+            id: job.id(),
+            version: Version::new(job.version().number().saturating_sub(entries)),
+            definition: job.shared_definition(),
+            history: job.history()[..job.history().len() - later].to_vec(),
+            metadata: job.metadata().clone(),
+        })
+    }
+}
+
+/// What a claim has so far.
+#[derive(Default)]
+struct Claimed<'s> {
+    jobs: Vec<Job>,
+    to_park: Vec<ToPark>,
+    /// How many documents were marked.
+    taken: usize,
+    underway: Vec<Underway<'s>>,
+}
+
+impl<'s> Claimed<'s> {
+    fn begin(&mut self, part: Underway<'s>) -> usize {
+        self.underway.push(part);
+        self.underway.len() - 1
+    }
+
+    fn add(&mut self, read: Vec<Read>, token: i64) {
+        for read in read {
+            match read {
+                Ok(job) => self.jobs.push(job),
+                Err(unread) => self.to_park.push(ToPark { unread, token }),
+            }
+        }
+    }
+
+    /// The jobs, which are the caller's from now on.
+    fn settle(mut self) -> Vec<Job> {
+        for part in &mut self.underway {
+            part.jobs = std::mem::take(&mut part.left);
+        }
+        self.jobs
+    }
+}
+
+/// A job in line, by its lane and its place in it.
+struct Head {
+    lane: String,
+    place: (i64, i64, JobId),
+}
+
+impl Head {
+    fn of(document: &Document) -> Option<Self> {
+        let number = |name| document.get_i64(name).unwrap_or(i64::MIN);
+        let place = (number("rank"), number("queued"), id_of(document)?);
+        Some(Self { lane: document.get_str("lane").ok()?.to_owned(), place })
+    }
+
+    const fn id(&self) -> JobId {
+        self.place.2
+    }
+}
+
+/// The index over ids, where the planner might think of others.
+pub(super) fn by_id() -> Hint {
+    Hint::Name("_id_".to_owned())
+}
+
+/// Puts jobs in the order in which they stood in line.
+fn sort_by_place_in_line(jobs: &mut [Job], queues: &QueueSelection) {
+    let rank = |job: &Job| match queues {
+        QueueSelection::All => None,
+        QueueSelection::InOrder(queues) => queues.iter().position(|queue| queue == job.queue()),
+    };
+    jobs.sort_by_cached_key(|job| {
+        (rank(job), Reverse(job.priority()), job.enqueued_at(), JobId::as_bytes(&job.id()).to_owned())
+    });
+}

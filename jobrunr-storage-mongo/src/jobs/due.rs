@@ -1,0 +1,154 @@
+//! Releasing jobs whose time has come.
+
+use chrono::{DateTime, Utc};
+use jobrunr_core::storage::{DueReport, StorageError};
+use jobrunr_core::{HistoryEntry, JobId, JobState, StateName};
+use mongodb::bson::{Bson, Document, Uuid, doc};
+use mongodb::options::Hint;
+
+use super::CHUNK;
+use crate::MongoStorage;
+use crate::call::{Broken, Commands};
+use crate::changes::Hints;
+use crate::documents::{encode_entry, from_micros, id_of, micros, split_lane, state_number, uuid};
+use crate::error::Failed;
+use crate::indexes::DUE;
+
+pub(super) const OPERATION: &str = "release due jobs";
+
+/// A job that is due.
+struct Due {
+    id: JobId,
+    lane: String,
+    updated: i64,
+}
+
+impl MongoStorage {
+    pub(super) async fn release_due(
+        &self,
+        now: DateTime<Utc>,
+        limit: usize,
+    ) -> Result<DueReport, StorageError> {
+        let (mut report, mut hints) = (DueReport::default(), Hints::default());
+        while report.released.len() < limit {
+            let due = self.find_due(now, (limit - report.released.len()).min(CHUNK)).await?;
+            let was_last = due.len() < CHUNK.min(limit - report.released.len());
+            let released = self.release(&due, now).await?;
+            // Race: whoever was faster has released them.
+            let progress = released.len();
+            for Due { id, lane, .. } in released {
+                report.released.push(id);
+                if let Some(queue) = split_lane(&lane).and_then(|(queue, _)| queue.parse().ok()) {
+                    hints.note_ready(&queue);
+                }
+            }
+            if was_last || progress == 0 {
+                break;
+            }
+        }
+        self.hint(hints);
+        report.next_due_at = self.next_due_at().await?;
+        Ok(report)
+    }
+
+    async fn find_due(&self, now: DateTime<Utc>, limit: usize) -> Result<Vec<Due>, Failed> {
+        let jobs = self.jobs::<Document>();
+        let found = async {
+            let mut cursor = jobs
+                .find(doc! { "state": state_number(StateName::Scheduled), "scheduled": { "$lte": micros(now) } })
+                .projection(doc! { "lane": 1, "updated": 1 })
+                .sort(doc! { "scheduled": 1, "_id": 1 })
+                .limit(i64::try_from(limit).unwrap_or(i64::MAX))
+                .hint(Hint::Name(DUE.to_owned()))
+                .await?;
+            let mut due = Vec::new();
+            while cursor.advance().await? {
+                let document = cursor.deserialize_current()?;
+                due.extend(id_of(&document).map(|id| Due {
+                    id,
+                    lane: document.get_str("lane").unwrap_or_default().to_owned(),
+                    updated: document.get_i64("updated").unwrap_or(i64::MIN),
+                }));
+            }
+            Ok(due)
+        };
+        self.limited(OPERATION, found).await
+    }
+
+    /// Releases those of the jobs that are still due.
+    async fn release(&self, due: &[Due], now: DateTime<Utc>) -> Result<Vec<Due>, Failed> {
+        if due.is_empty() {
+            return Ok(Vec::new());
+        }
+        let token = fastrand::i64(..);
+        // A history never goes backwards: whoever was updated later than now, by another clock, is released then.
+        let mut by_time: Vec<(i64, Vec<Uuid>)> = vec![(micros(now), Vec::new())];
+        for job in due {
+            if job.updated <= micros(now) {
+                by_time[0].1.push(uuid(job.id));
+            } else {
+                by_time.push((job.updated, vec![uuid(job.id)]));
+            }
+        }
+        let statements = by_time.iter().filter(|(_, ids)| !ids.is_empty());
+        let statements = statements.map(|(at, ids)| release_statement(*at, ids, now, token));
+        let statements: Vec<Bson> = statements.map(Bson::from).collect();
+        let collection = &self.inner.collections.jobs;
+        let mut commands = Commands { storage: self, session: None };
+        let update = doc! { "update": collection, "updates": statements, "ordered": false };
+        let released = async {
+            let answer = commands.write(update).await?;
+            let changed = answer.get_i32("n").ok().and_then(|n| usize::try_from(n).ok()).unwrap_or_default();
+            if changed == due.len() {
+                return Ok(None);
+            }
+            let ids: Vec<Uuid> = due.iter().map(|job| uuid(job.id)).collect();
+            let bear = doc! { "_id": { "$in": ids }, "token": token };
+            commands.find(collection, bear, doc! { "_id": 1 }, due.len()).await.map(Some)
+        };
+        let released = async { released.await.map_err(|broken: Broken| broken.failed(OPERATION)) };
+        let released = self.limited_work(OPERATION, released).await?;
+        let released: Option<Vec<JobId>> =
+            released.map(|documents| documents.iter().filter_map(id_of).collect());
+        let was_released = |id: &JobId| released.as_ref().is_none_or(|released| released.contains(id));
+        let kept = due.iter().filter(|job| was_released(&job.id));
+        Ok(kept.map(|job| Due { id: job.id, lane: job.lane.clone(), updated: job.updated }).collect())
+    }
+
+    async fn next_due_at(&self) -> Result<Option<DateTime<Utc>>, StorageError> {
+        let jobs = self.jobs::<Document>();
+        let first = jobs
+            .find_one(doc! { "state": state_number(StateName::Scheduled) })
+            .projection(doc! { "_id": 0, "scheduled": 1 })
+            .sort(doc! { "scheduled": 1, "_id": 1 })
+            .hint(Hint::Name(DUE.to_owned()));
+        let first = self.limited(OPERATION, first.into_future()).await?;
+        let at = first.and_then(|first| first.get_i64("scheduled").ok());
+        at.map(from_micros).transpose().map_err(|why| why.into_error(OPERATION, "the next scheduled job"))
+    }
+}
+
+/// ENQUEUED at this time, if they are as they were found.
+fn release_statement(at: i64, ids: &[Uuid], now: DateTime<Utc>, token: i64) -> Document {
+    let entry = HistoryEntry { at: from_micros(at).unwrap_or(now), state: JobState::enqueued() };
+    doc! {
+        "q": {
+            "_id": { "$in": ids },
+            "state": state_number(StateName::Scheduled),
+            "scheduled": { "$lte": micros(now) },
+            "updated": { "$lte": at },
+        },
+        "u": {
+            "$set": {
+                "state": state_number(StateName::Enqueued),
+                "updated": at,
+                "queued": at,
+                "token": token,
+            },
+            "$inc": { "version": 1_i64 },
+            "$push": { "history": encode_entry(&entry) },
+        },
+        "multi": true,
+        "hint": "_id_",
+    }
+}

@@ -1,0 +1,80 @@
+//! Parking a claimed job that cannot be read, so that it holds up nobody: FAILED of kind `Corrupt`, all that is stored
+//! kept.
+
+use chrono::{DateTime, Utc};
+use jobrunr_core::{Failure, FailureKind, HistoryEntry, JobId, JobState, StateName};
+use mongodb::bson::{Bson, Document, doc};
+
+use super::claim::OPERATION;
+use super::counts::Deltas;
+use crate::MongoStorage;
+use crate::call::{Broken, Commands, Work};
+use crate::documents::{Unreadable, encode_entry, from_micros, from_uuid, state_number, uuid};
+use crate::error::Failed;
+
+impl MongoStorage {
+    /// Parks a job that a claim with this token holds.
+    pub(super) async fn park(&self, id: JobId, why: &Unreadable, token: i64) -> Result<(), Failed> {
+        let message = format!("what is stored of this job cannot be read: {why}");
+        self.transact(&Park { id, token, message }).await
+    }
+}
+
+struct Park {
+    id: JobId,
+    token: i64,
+    message: String,
+}
+
+impl Work for Park {
+    type Output = ();
+    const OPERATION: &'static str = OPERATION;
+
+    async fn run(&self, commands: &mut Commands<'_>) -> Result<(), Broken> {
+        let collection = commands.storage.inner.collections.jobs.clone();
+        let held = doc! {
+            "_id": uuid(self.id),
+            "claim": self.token,
+            "state": state_number(StateName::Processing),
+        };
+        let fields = doc! { "updated": 1, "server": 1, "server_name": 1, "history": 1 };
+        let found = commands.find(&collection, held.clone(), fields, 1).await?;
+        let Some(document) = found.first() else { return Ok(()) };
+        let mut change = doc! {
+            "$set": { "state": state_number(StateName::Failed), "error": &self.message },
+            "$inc": { "version": 1_i64 },
+        };
+        // Nothing can be added to a history that is not even a list.
+        if document.get_array("history").is_ok() {
+            change.insert("$push", doc! { "history": { "$each": self.entries(document) } });
+        }
+        let update = doc! { "q": held, "u": change };
+        let answer = commands.write(doc! { "update": &collection, "updates": [update] }).await?;
+        if answer.get_i32("n") == Ok(1) {
+            let mut deltas = Deltas::default();
+            deltas.add(StateName::Failed, 1);
+            let shard = commands.storage.inner.shards.take();
+            deltas.write(commands, shard.number()).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Park {
+    /// The entry that the fields say, and that of the failure.
+    fn entries(&self, document: &Document) -> Vec<Bson> {
+        let at = document.get_i64("updated").ok().and_then(|at| from_micros(at).ok()).unwrap_or_default();
+        let failure = Failure::new(FailureKind::Corrupt, &self.message).do_not_retry();
+        let entries = processing_entry(document, at)
+            .into_iter()
+            .chain([HistoryEntry { at, state: JobState::failed(failure) }]);
+        entries.map(|entry| Bson::from(encode_entry(&entry))).collect()
+    }
+}
+
+fn processing_entry(document: &Document, at: DateTime<Utc>) -> Option<HistoryEntry> {
+    let Some(Bson::Binary(server)) = document.get("server") else { return None };
+    let server_name = document.get_str("server_name").ok()?.to_owned();
+    let server_id = from_uuid(server.to_uuid().ok()?);
+    Some(HistoryEntry { at, state: JobState::Processing { server_id, server_name } })
+}

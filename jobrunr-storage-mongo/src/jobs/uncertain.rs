@@ -1,0 +1,153 @@
+//! Calls whose answer was lost: what came of them is found out when the caller tries again.
+//!
+//! A save that took effect unseen would look like a conflict the second time, an insert like a job that was there before, and
+//! the jobs of a claim would stay with a server that does not know of them.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use jobrunr_core::{JobId, ServerId, Version};
+use tokio::time::{Duration, Instant};
+
+/// How long an uncertain call is remembered.
+const MEMORY: Duration = Duration::from_secs(600);
+
+/// How many are remembered at most; beyond that the oldest are forgotten.
+const MOST: usize = 50_000;
+
+/// What is remembered of calls whose outcome is not known.
+#[derive(Debug, Default)]
+pub(crate) struct Uncertain {
+    content: Mutex<Content>,
+}
+
+#[derive(Debug, Default)]
+struct Content {
+    writes: HashMap<(JobId, Write), (i64, Instant)>,
+    claims: Vec<LostClaim>,
+}
+
+/// What was to be written of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Write {
+    /// The job itself.
+    Insert,
+    /// What follows this version.
+    Save(Version),
+}
+
+/// A claim whose answer was lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LostClaim {
+    pub(crate) server: ServerId,
+    /// What its jobs are marked with.
+    pub(crate) token: i64,
+    /// The jobs that it may have taken, and that nobody has been given since.
+    pub(crate) jobs: Vec<JobId>,
+    /// When it was lost.
+    pub(crate) since: Instant,
+}
+
+impl Uncertain {
+    fn with<R>(&self, work: impl FnOnce(&mut Content) -> R) -> R {
+        work(&mut self.content.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Notes writes with this token that may have taken effect.
+    pub(crate) fn note_writes(&self, token: i64, writes: impl Iterator<Item = (JobId, Write)>) {
+        let now = Instant::now();
+        self.with(|content| {
+            content.writes.extend(writes.map(|write| (write, (token, now))));
+            content.writes.retain(|_, (_, since)| now - *since < MEMORY);
+            if content.writes.len() > MOST {
+                let mut times: Vec<Instant> = content.writes.values().map(|(_, since)| *since).collect();
+                times.sort_unstable();
+                let oldest_kept = times[times.len() - MOST];
+                content.writes.retain(|_, (_, since)| *since >= oldest_kept);
+            }
+        });
+    }
+
+    /// The token of an earlier try of this write that may have taken effect.
+    pub(crate) fn token_of(&self, id: JobId, write: Write) -> Option<i64> {
+        self.with(|content| content.writes.get(&(id, write)).map(|(token, _)| *token))
+    }
+
+    /// Forgets writes whose outcome is known now.
+    pub(crate) fn forget_writes(&self, writes: impl Iterator<Item = (JobId, Write)>) {
+        self.with(|content| {
+            if !content.writes.is_empty() {
+                writes.for_each(|write| {
+                    content.writes.remove(&write);
+                });
+            }
+        });
+    }
+
+    /// Notes a claim that may have taken jobs.
+    pub(crate) fn note_claim(&self, claim: LostClaim) {
+        if !claim.jobs.is_empty() {
+            self.with(|content| content.claims.push(claim));
+        }
+    }
+
+    /// Hands out the lost claims of a server. Whoever gets them gives back what they have not found: a command whose
+    /// connection broke may still be running.
+    pub(crate) fn take_claims_of(&self, server: ServerId) -> Vec<LostClaim> {
+        self.with(|content| {
+            if content.claims.is_empty() {
+                return Vec::new();
+            }
+            content.claims.retain(|claim| claim.since.elapsed() < MEMORY);
+            content.claims.extract_if(.., |claim| claim.server == server).collect()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn a_claim(server: ServerId) -> LostClaim {
+        LostClaim { server, token: 7, jobs: vec![JobId::new()], since: Instant::now() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_uncertain_is_remembered_for_a_while_and_per_version() {
+        let uncertain = Uncertain::default();
+        let (id, server) = (JobId::new(), ServerId::new());
+        uncertain.note_writes(3, [(id, Write::Save(Version::FIRST))].into_iter());
+        uncertain.note_claim(a_claim(server));
+
+        assert_eq!(uncertain.token_of(id, Write::Save(Version::FIRST)), Some(3));
+        assert_eq!(uncertain.token_of(id, Write::Save(Version::FIRST.next())), None);
+        assert_eq!(uncertain.take_claims_of(ServerId::new()), []);
+
+        tokio::time::advance(MEMORY).await;
+
+        assert_eq!(uncertain.take_claims_of(server), []);
+        uncertain.note_writes(4, std::iter::empty());
+        assert_eq!(uncertain.token_of(id, Write::Save(Version::FIRST)), None);
+    }
+
+    #[tokio::test]
+    async fn a_lost_claim_is_handed_out_once() {
+        let uncertain = Uncertain::default();
+        let server = ServerId::new();
+        uncertain.note_claim(a_claim(server));
+
+        assert_eq!(uncertain.take_claims_of(server).len(), 1);
+        assert_eq!(uncertain.take_claims_of(server), [], "two calls at once cannot find the same jobs");
+    }
+
+    #[tokio::test]
+    async fn what_is_known_is_forgotten() {
+        let uncertain = Uncertain::default();
+        let write = (JobId::new(), Write::Insert);
+        uncertain.note_writes(1, [write].into_iter());
+
+        uncertain.forget_writes([write].into_iter());
+
+        assert_eq!(uncertain.token_of(write.0, write.1), None);
+    }
+}
