@@ -66,7 +66,8 @@ const ALLOWED: &[Arrows] = &[
     arrows("xtask", &[], &[]),
 ];
 
-/// Packages from outside that only certain crates may name: a driver belongs to its backend, and nothing speaks HTTP.
+/// Packages from outside that only certain crates may name: a driver belongs to its backend, and nothing speaks HTTP but
+/// the facade's examples.
 const HOMES: &[(&str, &[&str])] = &[
     ("rusqlite", &["jobrunr-bench", "jobrunr-storage-sqlite"]),
     ("sqlx", &["jobrunr-bench", "jobrunr-storage-postgres", "jobrunr-storage-mysql"]),
@@ -74,6 +75,9 @@ const HOMES: &[(&str, &[&str])] = &[
     ("hyper", &[]),
     ("reqwest", &[]),
 ];
+
+/// Packages from outside that the tests and examples of certain crates may name, though the crates may not.
+const HOMES_OF_TESTS: &[(&str, &[&str])] = &[("axum", &["jobrunr"])];
 
 /// Every dependency that the tables do not allow, as a sentence each.
 pub(crate) fn violations(members: &[Member]) -> Vec<String> {
@@ -110,10 +114,15 @@ fn forbidden_arrows(member: &Member, row: &Arrows, members: &[Member]) -> Vec<St
 }
 
 fn packages_away_from_home(member: &Member) -> Vec<String> {
-    let away = |name: &str| {
-        HOMES.iter().any(|(package, homes)| *package == name && !homes.contains(&member.name.as_str()))
+    let own = member.name.as_str();
+    let is_listed = |table: &[(&str, &[&str])], on: &str| {
+        table.iter().any(|(package, homes)| *package == on && homes.contains(&own))
     };
-    let dependencies = member.dependencies.iter().filter(|on| away(&on.name));
+    let away = |on: &str, is_dev: bool| {
+        let is_restricted = HOMES.iter().any(|(package, _)| *package == on);
+        is_restricted && !is_listed(HOMES, on) && !(is_dev && is_listed(HOMES_OF_TESTS, on))
+    };
+    let dependencies = member.dependencies.iter().filter(|on| away(&on.name, on.is_dev));
     dependencies.map(|on| format!("{} must not name {}", member.name, on.name)).collect()
 }
 
@@ -172,6 +181,14 @@ mod tests {
             violations(&with_arrow("jobrunr-core", "rusqlite", false)),
             ["jobrunr-core must not name rusqlite"]
         );
+    }
+
+    #[test]
+    fn an_example_may_speak_http_where_its_crate_may_not() {
+        assert_eq!(violations(&with_arrow("jobrunr", "axum", true)), [""; 0]);
+        assert_eq!(violations(&with_arrow("jobrunr", "axum", false)), ["jobrunr must not name axum"]);
+        let tests_of_others = violations(&with_arrow("jobrunr-server", "axum", true));
+        assert_eq!(tests_of_others, ["jobrunr-server must not name axum"]);
     }
 
     #[test]
