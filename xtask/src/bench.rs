@@ -36,7 +36,11 @@ pub(crate) fn run(root: &Path, arguments: &[OsString]) -> Result<bool> {
     let mut command = cargo::command(root);
     command.envs(environment.clone()).args(["run", "--release"]);
     if name == "peers" {
-        command.args(["--manifest-path", PEERS, "--"]).args(&arguments[1..]);
+        command.args(["--manifest-path", PEERS]);
+        if std::env::var_os("CARGO_TARGET_DIR").is_none() {
+            command.arg("--target-dir").arg(root.join("target"));
+        }
+        command.arg("--").args(&arguments[1..]);
     } else {
         command.args(["--package", "jobrunr-bench", "--"]).args(arguments);
     }
