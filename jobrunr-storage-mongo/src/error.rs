@@ -20,9 +20,9 @@ pub(crate) const NAMESPACE_EXISTS: i32 = 48;
 pub(crate) const INDEX_CONFLICTS: [i32; 2] = [85, 86];
 
 /// Codes that pass: another server becomes the primary, this one goes or comes back, it took too long, others wrote.
-const PASSING: [i32; 25] = [
+const PASSING: [i32; 27] = [
     6, 7, 24, 46, 50, 64, 79, 89, 91, 112, 117, 134, 189, 251, 262, 9_001, 10_058, 10_107, 11_600, 11_602,
-    13_435, 13_436, 100, 225, 290,
+    13_435, 13_436, 100, 225, 239, 246, 290,
 ];
 const WRITE_CONFLICT: i32 = 112;
 

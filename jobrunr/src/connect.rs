@@ -11,7 +11,7 @@ use jobrunr_core::storage::{SetUp, StorageError, StorageProvider};
 pub enum ConnectError {
     /// The connection string begins with nothing that is known.
     #[error(
-        "the connection string names no database that JobRunr knows: write `sqlite:jobs.db`, `sqlite::memory:`, `postgres://…` or `memory:`"
+        "the connection string names no database that JobRunr knows: write `sqlite:jobs.db`, `sqlite::memory:`, `postgres://…`, `mysql://…`, `mongodb://…`, `redis://…` or `memory:`"
     )]
     UnknownScheme,
     /// The database is known, but this build cannot talk to it.
@@ -61,6 +61,7 @@ impl Database {
 /// | `sqlite::memory:` | an SQLite database in memory; likewise |
 /// | `postgres://user:password@host:5432/database` | a PostgreSQL database; with the feature `postgres` |
 /// | `mysql://user:password@host:3306/database`, or `mariadb:` | a MySQL or MariaDB database; with the feature `mysql` |
+/// | `mongodb://user:password@host:27017/database` | a MongoDB database; with the feature `mongo` |
 /// | `memory:` | the in-memory storage, without any database |
 ///
 /// To open a storage with options of your own, use its type and [`StorageProvider::set_up`] instead.
@@ -85,7 +86,7 @@ pub async fn connect(url: &str) -> Result<Arc<dyn StorageProvider>, ConnectError
         Database::Sqlite => open_sqlite(url).await?,
         Database::Postgres => open_postgres(url).await?,
         Database::MySql => open_mysql(url).await?,
-        Database::Mongo => return Err(not_in_this_version("MongoDB", "mongo")),
+        Database::Mongo => open_mongo(url).await?,
         Database::Redis => return Err(not_in_this_version("Redis and Valkey", "redis")),
     };
     storage.set_up(SetUp::Migrate).await?;
@@ -129,6 +130,20 @@ async fn open_mysql(url: &str) -> Result<Arc<dyn StorageProvider>, ConnectError>
 async fn open_mysql(_url: &str) -> Result<Arc<dyn StorageProvider>, ConnectError> {
     let remedy = "switch on the feature `mysql` of the crate jobrunr".to_owned();
     Err(ConnectError::NoSupport { database: "MySQL and MariaDB", remedy })
+}
+
+#[cfg(feature = "mongo")]
+async fn open_mongo(url: &str) -> Result<Arc<dyn StorageProvider>, ConnectError> {
+    // The scheme may be written in capitals, which the driver does not know.
+    let (scheme, rest) = url.split_once(':').unwrap_or_default();
+    let url = format!("{}:{rest}", scheme.to_ascii_lowercase());
+    Ok(Arc::new(jobrunr_storage_mongo::MongoStorage::connect(&url).await?))
+}
+
+#[cfg(not(feature = "mongo"))]
+async fn open_mongo(_url: &str) -> Result<Arc<dyn StorageProvider>, ConnectError> {
+    let remedy = "switch on the feature `mongo` of the crate jobrunr".to_owned();
+    Err(ConnectError::NoSupport { database: "MongoDB", remedy })
 }
 
 fn not_in_this_version(database: &'static str, feature: &str) -> ConnectError {

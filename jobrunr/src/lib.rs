@@ -14,6 +14,9 @@ pub use jobrunr_macros::{JobRequest, job};
 #[cfg(feature = "server")]
 pub use jobrunr_server as server;
 
+#[cfg(feature = "mongo")]
+pub use jobrunr_storage_mongo as mongo;
+
 #[cfg(feature = "mysql")]
 pub use jobrunr_storage_mysql as mysql;
 

@@ -35,7 +35,9 @@ async fn a_database_of_a_feature_to_come_is_named_with_its_feature() {
         ("mysql://app:hunter2@db.internal/app", "MySQL", "`mysql`"),
         #[cfg(not(feature = "mysql"))]
         ("mariadb://app:hunter2@db.internal/app", "MariaDB", "`mysql`"),
+        #[cfg(not(feature = "mongo"))]
         ("mongodb://app:hunter2@db.internal/app", "MongoDB", "`mongo`"),
+        #[cfg(not(feature = "mongo"))]
         ("mongodb+srv://app:hunter2@db.internal/app", "MongoDB", "`mongo`"),
         ("redis://:hunter2@db.internal", "Redis", "`redis`"),
         ("REDISS://:hunter2@db.internal", "Redis", "`redis`"),

@@ -25,6 +25,7 @@ const ALLOWED: &[Arrows] = &[
             "jobrunr-core",
             "jobrunr-macros",
             "jobrunr-server",
+            "jobrunr-storage-mongo",
             "jobrunr-storage-mysql",
             "jobrunr-storage-postgres",
             "jobrunr-storage-sqlite",
@@ -46,6 +47,7 @@ const ALLOWED: &[Arrows] = &[
     arrows("jobrunr-core", &[], &["storage-conformance-tests"]),
     arrows("jobrunr-macros", &[], &["jobrunr", "jobrunr-core"]),
     arrows("jobrunr-server", &["jobrunr-core"], &["jobrunr-macros"]),
+    arrows("jobrunr-storage-mongo", &["jobrunr-core"], &["jobrunr-server", "storage-conformance-tests"]),
     arrows(
         "jobrunr-storage-mysql",
         &["jobrunr-core", "jobrunr-storage-sql"],
@@ -69,6 +71,7 @@ const ALLOWED: &[Arrows] = &[
 /// Packages from outside that only certain crates may name: a driver belongs to its backend, and nothing speaks HTTP but
 /// the facade's examples.
 const HOMES: &[(&str, &[&str])] = &[
+    ("mongodb", &["jobrunr-bench", "jobrunr-storage-mongo"]),
     ("rusqlite", &["jobrunr-bench", "jobrunr-storage-sqlite"]),
     ("sqlx", &["jobrunr-bench", "jobrunr-storage-postgres", "jobrunr-storage-mysql"]),
     ("axum", &[]),

@@ -1,0 +1,30 @@
+//! What the suite cannot know: MongoDB killed, failed over, asked for its plans, refusing users.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod answers;
+mod errors;
+mod outage;
+mod plans;
+mod schema;
+
+use chrono::{DateTime, Utc};
+use jobrunr_core::{Job, JobDefinition, JobId, JobState, JsonText, ServerId, ServerRef};
+
+/// An instant, in seconds after the beginning of 2026.
+fn at(second: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_767_225_600 + second, 0).unwrap()
+}
+
+fn a_definition() -> JobDefinition {
+    JobDefinition::new("work".parse().unwrap(), JsonText::of(&42).unwrap())
+}
+
+fn an_enqueued_job() -> Job {
+    Job::new(JobId::new(), a_definition(), JobState::enqueued(), at(0)).unwrap()
+}
+
+fn a_server() -> ServerRef {
+    ServerRef { id: ServerId::new(), name: "one".into() }
+}

@@ -1,0 +1,116 @@
+//! How MongoDB carries out what is asked of it all the time: by an index, however many jobs there are.
+
+use jobrunr_core::storage::{
+    ClaimRequest, JobQuery, JobSearch, JobSelection, JobStore, SetUp, SignatureSelection, StorageExt,
+    StorageProvider,
+};
+use jobrunr_core::{Job, JobId, JobState, StateName};
+use jobrunr_storage_mongo::MongoStorage;
+use jobrunr_storage_mongo::mongodb::Database;
+use jobrunr_storage_mongo::mongodb::bson::{Bson, Document, doc};
+use storage_conformance_tests::TestDatabase;
+
+use crate::support::Mongo;
+use crate::{a_definition, a_server, an_enqueued_job, at};
+
+/// Jobs in many states: some wait, most have ended.
+async fn fill(storage: &MongoStorage) {
+    let server = a_server();
+    let mut jobs: Vec<Job> = (0..3_000).map(|_| an_enqueued_job()).collect();
+    for job in &mut jobs[..2_500] {
+        job.start_processing(&server, at(1)).unwrap();
+        job.succeed(None, at(2)).unwrap();
+    }
+    for second in 0..500 {
+        let state = JobState::scheduled(at(1_000 + second));
+        jobs.push(Job::new(JobId::new(), a_definition(), state, at(0)).unwrap());
+    }
+    storage.insert_jobs(&jobs).await.unwrap();
+}
+
+/// Every command on jobs that was profiled, without those of the set-up.
+async fn profiled(database: &Database) -> Vec<Document> {
+    let profile = database.collection::<Document>("system.profile");
+    let ours = doc! { "ns": { "$regex": "jobrunr_jobs$" }, "op": { "$in": ["query", "command", "update", "remove", "insert"] } };
+    let mut cursor = profile.find(ours).await.unwrap();
+    let mut commands = Vec::new();
+    while cursor.advance().await.unwrap() {
+        commands.push(cursor.deserialize_current().unwrap());
+    }
+    commands
+}
+
+#[tokio::test]
+async fn everything_that_servers_do_goes_by_an_index() {
+    let Some(fresh) = Mongo::StandAlone.fresh().await else { return };
+    let storage = fresh.open_mongo(None).await.unwrap();
+    storage.set_up(SetUp::Migrate).await.unwrap();
+    fill(&storage).await;
+    let database = fresh.database();
+    database.run_command(doc! { "profile": 2 }).await.unwrap();
+
+    let mut claimed = storage.claim_jobs(&ClaimRequest::new(a_server(), 100, at(5))).await.unwrap();
+    for job in &mut claimed[..50] {
+        job.succeed(None, at(6)).unwrap();
+    }
+    for job in &mut claimed[50..] {
+        job.give_back("stopped", at(6)).unwrap();
+    }
+    assert_eq!(storage.save_all(&mut claimed).await.unwrap(), []);
+    assert_eq!(storage.enqueue_due_jobs(at(1_010), 100).await.unwrap().released.len(), 11);
+    storage.job_counts().await.unwrap();
+    storage.find_job(claimed[0].id()).await.unwrap().unwrap();
+    for order in ["updated", "created"] {
+        let query = JobQuery::in_state(StateName::Succeeded).limit(20);
+        let query = if order == "updated" { query.newest_first() } else { query };
+        storage.list_jobs(&query).await.unwrap();
+    }
+    let aged = JobSelection::Aged {
+        state: StateName::Succeeded,
+        updated_before: at(3),
+        signatures: SignatureSelection::All,
+        limit: 100,
+    };
+    assert_eq!(storage.delete_jobs(&aged).await.unwrap(), 100);
+    assert_eq!(storage.delete_jobs(&JobSelection::Ids(vec![claimed[0].id()])).await.unwrap(), 1);
+
+    database.run_command(doc! { "profile": 0 }).await.unwrap();
+    let commands = profiled(&database).await;
+    let plans: Vec<&str> =
+        commands.iter().filter_map(|command| command.get_str("planSummary").ok()).collect();
+    assert!(plans.len() >= 10, "the profile holds what was done: {plans:?}");
+    for plan in &plans {
+        assert!(!plan.contains("COLLSCAN"), "{plan} of {plans:?}");
+    }
+    let planned = |index: &str| plans.iter().any(|plan| plan.contains(index));
+    assert!(planned("DISTINCT_SCAN { state: 1, lane: 1"), "{plans:?}");
+    assert!(planned("IXSCAN { state: 1, lane: 1, rank: 1, queued: 1"), "{plans:?}");
+    assert!(planned("IXSCAN { state: 1, scheduled: 1"), "{plans:?}");
+    assert!(planned("IXSCAN { state: 1, updated: 1"), "{plans:?}");
+    storage.close().await;
+    fresh.destroy().await;
+}
+
+#[tokio::test]
+async fn a_claim_looks_at_no_more_than_it_takes() {
+    let Some(fresh) = Mongo::StandAlone.fresh().await else { return };
+    let storage = fresh.open_mongo(None).await.unwrap();
+    storage.set_up(SetUp::Migrate).await.unwrap();
+    fill(&storage).await;
+    let database = fresh.database();
+    database.run_command(doc! { "profile": 2 }).await.unwrap();
+
+    assert_eq!(storage.claim_jobs(&ClaimRequest::new(a_server(), 10, at(5))).await.unwrap().len(), 10);
+
+    database.run_command(doc! { "profile": 0 }).await.unwrap();
+    let examined = |command: &Document| match command.get("docsExamined") {
+        Some(Bson::Int32(count)) => i64::from(*count),
+        Some(Bson::Int64(count)) => *count,
+        _ => 0,
+    };
+    for command in profiled(&database).await {
+        assert!(examined(&command) <= 10, "{command}");
+    }
+    storage.close().await;
+    fresh.destroy().await;
+}
