@@ -86,7 +86,8 @@ pub trait JobStore: Send + Sync {
     /// Saves metadata of a job, name by name, over what was there; tells whether the job exists.
     ///
     /// *Promises:* neither the version nor `updated_at` of the job changes; names not mentioned keep their values; gone
-    /// with the job. Without entries it only tells whether the job exists.
+    /// with the job. A name is any text of 1 to 256 bytes, and no two are taken for one: case, accents, spaces, dots and
+    /// dollars count. Without entries it only tells whether the job exists.
     async fn save_job_metadata(&self, id: JobId, entries: &JobMetadata) -> Result<bool, StorageError>;
 }
 
