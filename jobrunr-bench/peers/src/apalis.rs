@@ -17,11 +17,13 @@ use crate::workload::{Calls, Noop};
 
 /// The default of the pool that its documentation opens, `PgPool::connect`.
 const CONNECTIONS: u32 = 10;
-/// `Config::batch_size`: "larger batches can improve throughput by reducing the number of queue operations".
+/// `Config::batch_size`: "larger batches can improve throughput by reducing the number of queue operations". No number is
+/// recommended; the default is 10.
 const BATCH: usize = 1_000;
-/// `poll_with_interval` of its example `pubsub`, for jobs whose notification was missed.
+/// `poll_with_interval`, as in its example `pubsub`, but with a shorter interval: completions that came late are stored by
+/// the next poll.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// Jobs of one `push_bulk`.
+/// Jobs of one `push_bulk`; as many as riverqueue's benchmark inserts at once.
 const BULK: usize = 5_000;
 const QUEUE: &str = "noop";
 

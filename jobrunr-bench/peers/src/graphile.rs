@@ -24,7 +24,7 @@ const CONCURRENCY: usize = 500;
 const LOCAL_QUEUE: usize = 5_000;
 /// `poll_interval` and `complete_job_batch_delay` in `benches/perf_test.rs`.
 const DELAY: Duration = Duration::from_millis(5);
-/// Jobs of one `add_jobs`.
+/// Jobs of one `add_jobs`; as many as riverqueue's benchmark inserts at once.
 const BULK: usize = 5_000;
 
 /// graphile_worker.
