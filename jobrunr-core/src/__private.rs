@@ -7,8 +7,30 @@ pub use serde;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::schedule::IntoSchedule;
+
+pub use crate::__do_not_collect_job as collect_job;
 pub use crate::handler::{Dependency, Inject, JobError, JobFunction, JobResult, Provided, run_blocking};
-pub use crate::{JobContext, JobOptions, JobRequest};
+pub use crate::recurring::{MisfirePolicy, OverlapPolicy, RecurringJobBuilder, RecurringJobDraft};
+pub use crate::schedule::Tz;
+pub use crate::{JobContext, JobOptions, JobRequest, SchedulerError};
+
+/// Checks what `#[recurring]` says as far as a program that runs can.
+///
+/// # Errors
+/// [`SchedulerError::InvalidRecurring`], naming it.
+pub fn recurring_job<R: JobRequest, S: IntoSchedule + Send + 'static>(
+    builder: RecurringJobBuilder<R, S>,
+) -> Result<RecurringJobDraft<'static>, SchedulerError> {
+    builder.labelled_draft()
+}
+
+/// What `#[job]` does about collecting the functions of the program: nothing, unless the crate that it names knows better.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __do_not_collect_job {
+    ($function:ident) => {};
+}
 
 /// What can be an argument of a job function.
 #[diagnostic::on_unimplemented(

@@ -11,7 +11,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::context::JobContext;
+use crate::recurring::RecurringJobDraft;
 use crate::request::JobRequest;
+use crate::scheduler::SchedulerError;
 use crate::state::{Failure, FailureKind};
 use crate::storage::BoxError;
 
@@ -48,6 +50,11 @@ pub trait JobFunction: Send + Sync + 'static {
 
     /// What the function needs besides the request and the context.
     fn dependencies(&self) -> Vec<Dependency>;
+
+    /// The recurring jobs that `#[recurring]` asks for; a server saves them when it starts.
+    fn recurring_jobs(&self) -> Vec<Result<RecurringJobDraft<'static>, SchedulerError>> {
+        Vec::new()
+    }
 
     /// Calls the function.
     fn run(

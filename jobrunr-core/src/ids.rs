@@ -3,11 +3,16 @@
 use std::fmt;
 use std::str::FromStr;
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::names::RecurringJobId;
+
 /// The namespace of [`JobId::from_name`], fixed for ever: changing it would change every derived id.
 const JOB_NAMESPACE: Uuid = Uuid::from_u128(0x6ad5_55b6_8e1b_5f0f_a1f7_3b2c_d05e_7a91);
+/// The namespace of [`JobId::of_tick`], as fixed.
+const TICK_NAMESPACE: Uuid = Uuid::from_u128(0x2f0c_9d1e_47b3_5c68_9a54_e6d1_0b7f_83c2);
 
 macro_rules! uuid_newtype {
     ($(#[$doc:meta])* $name:ident) => {
@@ -95,6 +100,13 @@ impl JobId {
     pub fn from_name(name: &str) -> Self {
         Self(Uuid::new_v5(&JOB_NAMESPACE, name.as_bytes()))
     }
+
+    /// Makes the id of the run that belongs to a tick of a recurring job: the same for whoever creates it.
+    #[must_use]
+    pub fn of_tick(id: &RecurringJobId, tick: DateTime<Utc>) -> Self {
+        let name = format!("{id}@{}", tick.timestamp_micros());
+        Self(Uuid::new_v5(&TICK_NAMESPACE, name.as_bytes()))
+    }
 }
 
 /// Which revision of a job this is; every save and every claim makes it one greater.
@@ -149,6 +161,17 @@ mod tests {
     #[test]
     fn a_named_id_never_changes() {
         assert_eq!(JobId::from_name("order-42").to_string(), "106753ff-6580-554c-967b-a16378ab2931");
+    }
+
+    #[test]
+    fn the_id_of_a_tick_never_changes_and_belongs_to_one_tick_of_one_recurring_job() {
+        let id = |recurring: &str, micros| {
+            JobId::of_tick(&recurring.parse().unwrap(), DateTime::from_timestamp_micros(micros).unwrap())
+        };
+
+        assert_eq!(id("nightly", 1_800_000_000_000_000).to_string(), "b15787dd-1235-501b-b18f-dabf95ce4b18");
+        assert_ne!(id("nightly", 1_800_000_000_000_000), id("nightly", 1_800_000_000_000_001));
+        assert_ne!(id("nightly", 1_800_000_000_000_000), id("weekly", 1_800_000_000_000_000));
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub const MAX_METADATA_VALUE_BYTES: usize = 1024 * 1024;
 pub const MAX_LOG_LINES: usize = 1_000;
 /// Most text of log lines that is kept of a job, over all its runs, in bytes; what comes after is left out, with a marker.
 pub const MAX_LOG_BYTES: usize = 256 * 1024;
+/// Most ticks that a recurring job makes up for after nobody was up.
+pub const MAX_MISSED_RUNS: u32 = 1_000;
 /// Retries of a job that says nothing itself, on a server that says nothing either.
 pub const DEFAULT_RETRIES: u32 = 10;
 

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::limits::{
     MAX_LABEL_BYTES, MAX_LABELS, MAX_QUEUE_BYTES, MAX_RECURRING_JOB_ID_BYTES, MAX_SIGNATURE_BYTES,
@@ -158,6 +159,25 @@ impl QueueName {
     }
 }
 
+impl RecurringJobId {
+    /// The id of a recurring job that was given none: the job type, with `-` for each character that ids cannot hold.
+    ///
+    /// Where a character had to be replaced, a check sum keeps two job types apart.
+    #[must_use]
+    pub fn of_signature(signature: &JobSignature) -> Self {
+        if let Ok(id) = Self::new(signature) {
+            return id;
+        }
+        let allowed = |letter: char| letter.is_ascii_alphanumeric() || "_.,()-".contains(letter);
+        let text = signature.as_str();
+        let plain: String = text.chars().map(|letter| if allowed(letter) { letter } else { '-' }).collect();
+        let sum = Uuid::new_v5(&Uuid::NAMESPACE_OID, text.as_bytes()).simple().to_string();
+        // What is left is ASCII, so it can be cut anywhere.
+        let kept = plain.len().min(MAX_RECURRING_JOB_ID_BYTES - 9);
+        Self(format!("{}-{}", &plain[..kept], &sum[..8]).into())
+    }
+}
+
 impl Default for QueueName {
     fn default() -> Self {
         Self::default_queue()
@@ -271,6 +291,18 @@ mod tests {
 
         assert_eq!(labels(&["b", "a", "b"]).unwrap(), labels(&["b", "a"]).unwrap());
         assert_eq!(labels(&["1", "2", "3", "4", "5", "6", "7", "8", "9"]), Err(TooManyLabels { count: 9 }));
+    }
+
+    #[test]
+    fn every_job_type_gives_an_id_of_its_own_for_a_recurring_job() {
+        let id = |signature: &str| RecurringJobId::of_signature(&signature.parse().unwrap()).to_string();
+
+        assert_eq!(id("daily_report"), "daily_report");
+        assert_eq!(id("app::mail/sent"), format!("app--mail-sent-{}", &id("app::mail/sent")[15..]));
+        assert_ne!(id("send mail"), id("send/mail"));
+        for long in ["ü".repeat(64), " ".repeat(128), "x".repeat(128)] {
+            assert!(RecurringJobId::new(id(&long)).is_ok(), "{long}");
+        }
     }
 
     #[test]

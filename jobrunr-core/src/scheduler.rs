@@ -1,5 +1,6 @@
 //! Creating jobs, and acting on those that exist.
 
+mod recurring;
 mod results;
 mod signals;
 
@@ -15,8 +16,11 @@ use crate::clock::{Clock, StorageClock};
 use crate::filters::{JobFilter, JobFilters};
 use crate::ids::JobId;
 use crate::job::Job;
+use crate::names::RecurringJobId;
+use crate::recurring::InvalidRecurringJob;
 use crate::request::{InvalidJob, JobBuilder, JobDraft, JobRequest};
 use crate::retry::Retries;
+use crate::schedule::CustomSchedules;
 use crate::state::{IllegalTransition, JobState, StateName};
 use crate::storage::{SaveConflict, StorageError, StorageExt, StorageProvider};
 
@@ -52,6 +56,7 @@ pub struct JobScheduler {
     clock: StorageClock,
     filters: JobFilters,
     retries: Retries,
+    schedules: Arc<CustomSchedules>,
 }
 
 /// Why the scheduler could not do what it was asked. Nothing was changed unless the variant says so.
@@ -85,6 +90,25 @@ pub enum SchedulerError {
         /// On which job.
         id: JobId,
     },
+    /// The recurring job breaks a rule.
+    #[error("the recurring job {id:?} cannot be used")]
+    InvalidRecurring {
+        /// Its id, as it was given; the job type if there was none.
+        id: String,
+        /// Which rule.
+        source: InvalidRecurringJob,
+    },
+    /// There is no recurring job with this id.
+    #[error("there is no recurring job {0}")]
+    NoRecurringJob(RecurringJobId),
+    /// Others kept changing the recurring job; trying again later may help.
+    #[error("could not {action} the recurring job {id}: it was changed by others at every try")]
+    RecurringContended {
+        /// What was attempted.
+        action: &'static str,
+        /// On which recurring job.
+        id: RecurringJobId,
+    },
     /// A bulk failed midway: the jobs before were created.
     #[error("{created} jobs were created before the bulk failed")]
     Partly {
@@ -105,7 +129,13 @@ impl JobScheduler {
     /// A scheduler that shares a clock, as a server's does.
     #[must_use]
     pub fn with_clock(storage: Arc<dyn StorageProvider>, clock: StorageClock) -> Self {
-        Self { storage, clock, filters: JobFilters::default(), retries: Retries::default() }
+        Self {
+            storage,
+            clock,
+            filters: JobFilters::default(),
+            retries: Retries::default(),
+            schedules: Arc::default(),
+        }
     }
 
     /// A scheduler over this storage with a local clock of the caller's, for tests.

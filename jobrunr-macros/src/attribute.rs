@@ -89,7 +89,7 @@ fn aliases(entry: &Entry, errors: &mut Errors) -> syn::Result<Vec<LitStr>> {
 }
 
 /// One `key = value`.
-struct Entry {
+pub(crate) struct Entry {
     key: Ident,
     value: Expr,
 }
@@ -111,19 +111,32 @@ impl Parse for Entry {
 }
 
 impl Entry {
-    fn refused<T>(&self, how: &str) -> syn::Result<T> {
+    /// The key, without `r#`.
+    pub(crate) fn key(&self) -> String {
+        self.key.unraw().to_string()
+    }
+
+    pub(crate) fn key_span(&self) -> proc_macro2::Span {
+        self.key.span()
+    }
+
+    pub(crate) const fn value(&self) -> &Expr {
+        &self.value
+    }
+
+    pub(crate) fn refused<T>(&self, how: &str) -> syn::Result<T> {
         let key = self.key.unraw();
         Err(syn::Error::new_spanned(&self.value, format!("`{key}` is {how}")))
     }
 
-    fn text(&self) -> syn::Result<LitStr> {
+    pub(crate) fn text(&self) -> syn::Result<LitStr> {
         match literal_text(&self.value) {
             Some(text) => Ok(text),
             None => self.refused("a text: write it between double quotes"),
         }
     }
 
-    fn named(&self, rule: Rule) -> syn::Result<LitStr> {
+    pub(crate) fn named(&self, rule: Rule) -> syn::Result<LitStr> {
         let text = self.text()?;
         checked(&text, rule)?;
         Ok(text)
@@ -164,7 +177,7 @@ impl Entry {
         }
     }
 
-    fn time_span(&self) -> syn::Result<Duration> {
+    pub(crate) fn time_span(&self) -> syn::Result<Duration> {
         let Some(text) = literal_text(&self.value) else {
             return self.refused("a span of time: write a text with a unit, as in \"30s\"");
         };

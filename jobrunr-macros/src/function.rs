@@ -13,6 +13,7 @@ use syn::{Attribute, Ident, ItemFn, LitStr, Member, Path, ReturnType, Type};
 use crate::attribute::{JobAttribute, given_twice};
 use crate::errors::Errors;
 use crate::naming::request_name;
+use crate::recurring::{self, Recurring};
 use crate::request::RequestType;
 use crate::signature::{self, Parameter, Role};
 use crate::template::Field;
@@ -25,6 +26,7 @@ pub(crate) fn expand(tokens: TokenStream, mut function: ItemFn) -> TokenStream {
         errors.push(given_twice(second));
         function.attrs.retain(|attribute| !attribute.path().is_ident("job"));
     }
+    let recurring = recurring::take(&mut function, &mut errors);
     let mut refusals = Errors::default();
     let parameters = signature::read(&mut function.sig, &mut refusals);
     if !refusals.is_empty() {
@@ -33,7 +35,8 @@ pub(crate) fn expand(tokens: TokenStream, mut function: ItemFn) -> TokenStream {
         let errors = errors.into_tokens();
         return quote!(#errors #function);
     }
-    let job = JobFunction::new(function, parameters, &attribute);
+    let mut job = JobFunction::new(function, parameters, &attribute);
+    job.recurring = job.without_arguments(recurring, &mut errors);
     let code = job.expand(&attribute, &mut errors);
     let errors = errors.into_tokens();
     quote!(#errors #code)
@@ -44,6 +47,7 @@ struct JobFunction {
     parameters: Vec<Parameter>,
     request: Ident,
     krate: Path,
+    recurring: Vec<Recurring>,
 }
 
 /// The attributes of the function, by where they belong.
@@ -80,7 +84,22 @@ impl JobFunction {
     fn new(function: ItemFn, parameters: Vec<Parameter>, attribute: &JobAttribute) -> Self {
         let ident = &function.sig.ident;
         let request = Ident::new(&request_name(plain(ident).as_str()), ident.span());
-        Self { function, parameters, request, krate: attribute.krate() }
+        Self { function, parameters, request, krate: attribute.krate(), recurring: Vec::new() }
+    }
+
+    /// What runs by itself has nobody who gives it arguments.
+    fn without_arguments(&self, recurring: Vec<Recurring>, errors: &mut Errors) -> Vec<Recurring> {
+        match self.arguments().next() {
+            Some((name, ..)) if !recurring.is_empty() => {
+                let complaint = format!(
+                    "a recurring job function has no arguments, since nobody is there to give it `{name}`: leave it out, \
+                     or use `scheduler.schedule_recurrently(…)`"
+                );
+                errors.push(syn::Error::new(name.span(), complaint));
+                Vec::new()
+            }
+            _ => recurring,
+        }
     }
 
     fn expand(mut self, attribute: &JobAttribute, errors: &mut Errors) -> TokenStream {
@@ -98,6 +117,7 @@ impl JobFunction {
         let call_impl = self.call_impl();
         let function_impl = self.function_impl();
         let debug_impl = self.debug_impl();
+        let krate = &self.krate;
         quote! {
             #(#conditions)*
             #(#face)*
@@ -124,6 +144,12 @@ impl JobFunction {
                 #function_impl
                 #request_impl
                 #debug_impl
+            };
+
+            #(#conditions)*
+            #[allow(deprecated, reason = "the function may be")]
+            const _: () = {
+                #krate::__private::collect_job!(#ident);
             };
         }
     }
@@ -294,6 +320,7 @@ impl JobFunction {
         let dependencies = self.injected();
         let output = self.output();
         let preparation = self.preparation();
+        let recurring_jobs = self.recurring_jobs(&private);
         let context = if self.contexts().next().is_some() { quote!(context) } else { quote!(_context) };
         let arguments = self.parameters.iter().enumerate().map(|(index, parameter)| {
             let value = value(index);
@@ -326,6 +353,8 @@ impl JobFunction {
                     ::std::vec![#(#private::Dependency::of::<#dependencies>()),*]
                 }
 
+                #recurring_jobs
+
                 async fn run(
                     &self,
                     request: #request,
@@ -336,6 +365,20 @@ impl JobFunction {
                     #preparation
                     #call
                 }
+            }
+        }
+    }
+
+    fn recurring_jobs(&self, private: &TokenStream) -> TokenStream {
+        if self.recurring.is_empty() {
+            return TokenStream::new();
+        }
+        let all = self.recurring.iter().map(|recurring| recurring.expand(private, &self.request));
+        quote! {
+            fn recurring_jobs(&self) -> ::std::vec::Vec<
+                ::core::result::Result<#private::RecurringJobDraft<'static>, #private::SchedulerError>
+            > {
+                ::std::vec![#(#all),*]
             }
         }
     }

@@ -1,10 +1,12 @@
 #![doc = include_str!("../README.md")]
 
 mod attribute;
+mod cron;
 mod derive;
 mod errors;
 mod function;
 mod naming;
+mod recurring;
 mod request;
 mod rules;
 mod signature;
@@ -13,7 +15,7 @@ mod time_span;
 
 use proc_macro::TokenStream;
 use quote::{ToTokens as _, quote};
-use syn::{DeriveInput, Item, parse_macro_input};
+use syn::{DeriveInput, Item, ItemFn, parse_macro_input};
 
 /// Makes a struct or an enum the request of a job.
 ///
@@ -73,4 +75,24 @@ pub fn job(attribute: TokenStream, item: TokenStream) -> TokenStream {
             quote!(#error #item).into()
         }
     }
+}
+
+/// Has a job function run by itself, at the ticks of a schedule.
+///
+/// It stands below `#[job]`, on a function without arguments. A server saves the recurring job when it starts, if it was given
+/// the function: by `.job(…)`, or by `.register_all()`. Saving it again changes nothing unless it says something else than before.
+/// The keys are described in the [crate's documentation](crate).
+///
+/// ```
+/// use jobrunr::prelude::*;
+///
+/// #[job(retries = 2)]
+/// #[recurring(id = "daily-report", cron = "0 8 * * *", zone = "Europe/Brussels", misfire = RunOnce)]
+/// async fn daily_report() -> JobResult {
+///     Ok(())
+/// }
+/// ```
+#[proc_macro_attribute]
+pub fn recurring(attribute: TokenStream, item: TokenStream) -> TokenStream {
+    recurring::below_job(&attribute.into(), parse_macro_input!(item as ItemFn)).into()
 }

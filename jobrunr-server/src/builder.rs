@@ -8,6 +8,7 @@ use jobrunr_core::clock::{Clock, StorageClock, SystemClock};
 use jobrunr_core::filters::{JobFilter, JobFilters};
 use jobrunr_core::handler::Provided;
 use jobrunr_core::retry::{Retries, RetryPolicy};
+use jobrunr_core::schedule::CustomSchedules;
 use jobrunr_core::storage::StorageProvider;
 use jobrunr_core::{JobFunction, JobHandler, JobRequest};
 use tokio::sync::mpsc;
@@ -29,6 +30,7 @@ pub struct BackgroundJobServerBuilder {
     provided: Provided,
     filters: JobFilters,
     retries: Retries,
+    schedules: CustomSchedules,
     clock: Arc<dyn Clock>,
 }
 
@@ -47,6 +49,7 @@ impl BackgroundJobServerBuilder {
             provided: Provided::default(),
             filters: JobFilters::default(),
             retries: Retries::default(),
+            schedules: CustomSchedules::new(),
             clock: Arc::new(SystemClock),
         }
     }
@@ -60,6 +63,15 @@ impl BackgroundJobServerBuilder {
     /// Runs jobs with a function that has `#[job]`: `.job(resize)`, without calling it.
     pub fn job(mut self, function: impl JobFunction) -> Self {
         self.registrations.push(Registration::of_function(function));
+        self
+    }
+
+    /// Runs jobs with every function of the program that has `#[job]`, as if each was given with [`job`](Self::job).
+    ///
+    /// Those that were given already stay as they are. Functions of libraries are found too, as far as they are linked in.
+    #[cfg(feature = "register-all")]
+    pub fn register_all(mut self) -> Self {
+        crate::collection::add_all(&mut self.registrations);
         self
     }
 
@@ -162,6 +174,12 @@ impl BackgroundJobServerBuilder {
         self
     }
 
+    /// The custom schedules of recurring jobs.
+    pub fn schedules(mut self, schedules: CustomSchedules) -> Self {
+        self.schedules = schedules;
+        self
+    }
+
     /// The local clock; default that of the machine. For tests, which move it.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
@@ -173,8 +191,12 @@ impl BackgroundJobServerBuilder {
     /// # Errors
     /// [`ServerError`] saying what is wrong; nothing runs then.
     pub async fn start(self) -> Result<BackgroundJobServer, ServerError> {
-        let Self { storage, options, registrations, provided, filters, retries, clock } = self;
+        let Self { storage, options, mut registrations, provided, filters, retries, schedules, clock } = self;
         let settings = options.check(storage.changes().is_some())?;
+        let mut recurring_jobs = Vec::new();
+        for registration in &mut registrations {
+            recurring_jobs.extend(registration.take_recurring_jobs()?);
+        }
         let registry = Registry::new(registrations, &Arc::new(provided))?;
         let clock = StorageClock::new(clock);
         let (outcomes, outcomes_inbox) = mpsc::unbounded_channel();
@@ -184,8 +206,18 @@ impl BackgroundJobServerBuilder {
         let changes = storage.changes().map(jobrunr_core::storage::ChangeFeed::subscribe);
         let inboxes =
             Inboxes { outcomes: outcomes_inbox, saved: saved_inbox, suspects: suspects_inbox, changes };
-        let parts =
-            EngineParts { storage, settings, registry, filters, retries, clock, outcomes, saved, suspects };
-        BackgroundJobServer::start(Engine::new(parts), inboxes).await
+        let parts = EngineParts {
+            storage,
+            settings,
+            registry,
+            filters,
+            retries,
+            schedules,
+            clock,
+            outcomes,
+            saved,
+            suspects,
+        };
+        BackgroundJobServer::start(Engine::new(parts), inboxes, recurring_jobs).await
     }
 }

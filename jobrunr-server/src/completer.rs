@@ -35,6 +35,8 @@ pub(crate) struct Outcome {
 pub(crate) struct Saved {
     pub(crate) job: Job,
     pub(crate) entries: Vec<HistoryEntry>,
+    /// Whether the job was inserted just now.
+    is_new: bool,
 }
 
 impl Saved {
@@ -42,7 +44,17 @@ impl Saved {
     pub(crate) fn now(mut job: Job) -> Self {
         let entries = job.new_entries().to_vec();
         job.mark_saved();
-        Self { job, entries }
+        Self::of(job, entries)
+    }
+
+    /// These entries of a job that was saved.
+    pub(crate) const fn of(job: Job, entries: Vec<HistoryEntry>) -> Self {
+        Self { job, entries, is_new: false }
+    }
+
+    /// A job that was just inserted.
+    pub(crate) const fn new(job: Job) -> Self {
+        Self { job, entries: Vec::new(), is_new: true }
     }
 }
 
@@ -69,8 +81,11 @@ pub(crate) async fn keep_telling_filters(engine: Arc<Engine>, mut saved: mpsc::U
             next = saved.recv() => next,
             () = engine.phases.telling.cancelled() => return,
         };
-        let Some(Saved { job, entries }) = next else { return };
+        let Some(Saved { job, entries, is_new }) = next else { return };
         let tell = async {
+            if is_new {
+                return engine.filters.created(&job).await;
+            }
             engine.filters.applied(&job, &entries).await;
             engine.filters.ended(&job, &entries).await;
         };
@@ -203,6 +218,9 @@ impl Completer<'_> {
             }
             if let JobState::Scheduled { scheduled_at, .. } = job.state() {
                 engine.job_is_due_at(*scheduled_at);
+            }
+            if job.recurring_job_id().is_some() && job.state_name().is_final() {
+                engine.recurring_run_ended.notify_one();
             }
             if !engine.filters.is_empty() {
                 engine.tell_filters(Saved::now(job));

@@ -32,6 +32,7 @@ pub(crate) async fn hold(engine: &Arc<Engine>) -> Result<(), StorageError> {
     if has_changed && is_elected {
         tracing::info!("this server is the master now");
         engine.due_times.note(engine.now());
+        engine.recurring_jobs_changed.notify_one();
     }
     if !removed.is_empty() || (has_changed && is_elected) {
         engine.servers_changed.notify_one();

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use jobrunr_core::clock::StorageClock;
 use jobrunr_core::filters::JobFilters;
 use jobrunr_core::retry::Retries;
+use jobrunr_core::schedule::CustomSchedules;
 use jobrunr_core::storage::{ServerAnnouncement, StorageProvider};
 use jobrunr_core::{Job, JobId, JobScheduler};
 use tokio::sync::{Notify, mpsc};
@@ -38,6 +39,10 @@ pub(crate) struct Engine {
     pub(crate) holdings: Holdings,
     pub(crate) workers: TaskTracker,
     pub(crate) due_times: DueTimes,
+    /// Wakes the timer of recurring jobs.
+    pub(crate) recurring_jobs_changed: Notify,
+    /// Wakes the search for runs that waited for the run before.
+    pub(crate) recurring_run_ended: Notify,
     /// Wakes the search for orphans.
     pub(crate) servers_changed: Notify,
     /// Jobs that run here and may have been taken away; `None` = all of them.
@@ -73,6 +78,7 @@ pub(crate) struct EngineParts {
     pub(crate) registry: Registry,
     pub(crate) filters: JobFilters,
     pub(crate) retries: Retries,
+    pub(crate) schedules: CustomSchedules,
     pub(crate) clock: StorageClock,
     pub(crate) outcomes: mpsc::UnboundedSender<Outcome>,
     pub(crate) saved: mpsc::UnboundedSender<Saved>,
@@ -81,11 +87,21 @@ pub(crate) struct EngineParts {
 
 impl Engine {
     pub(crate) fn new(parts: EngineParts) -> Arc<Self> {
-        let EngineParts { storage, settings, registry, filters, retries, clock, outcomes, saved, suspects } =
-            parts;
+        let EngineParts {
+            storage,
+            settings,
+            registry,
+            filters,
+            retries,
+            schedules,
+            clock,
+            outcomes,
+            saved,
+            suspects,
+        } = parts;
         let scheduler =
             JobScheduler::with_clock(Arc::clone(&storage), clock.clone()).with_filters(filters.clone());
-        let scheduler = scheduler.with_retries(retries.clone());
+        let scheduler = scheduler.with_retries(retries.clone()).with_schedules(schedules);
         let lease = settings.server_timeout - settings.poll_interval;
         Arc::new(Self {
             membership: Membership::new(Life::new(&settings.name), lease),
@@ -94,6 +110,8 @@ impl Engine {
             holdings: Holdings::default(),
             workers: TaskTracker::new(),
             due_times: DueTimes::default(),
+            recurring_jobs_changed: Notify::new(),
+            recurring_run_ended: Notify::new(),
             servers_changed: Notify::new(),
             unsettled: AtomicUsize::new(0),
             is_paused: AtomicBool::new(false),

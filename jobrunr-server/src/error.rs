@@ -1,7 +1,7 @@
 //! Why a server did not start, or ended without being asked to.
 
-use jobrunr_core::InvalidName;
 use jobrunr_core::storage::StorageError;
+use jobrunr_core::{InvalidName, SchedulerError};
 
 /// Why a server did not start, or ended without being asked to.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +47,9 @@ pub enum ServerError {
         /// The type of the value.
         type_name: &'static str,
     },
+    /// A recurring job that `#[recurring]` asks for is not valid, or was not saved.
+    #[error("a recurring job of the program was not saved")]
+    Recurring(#[from] SchedulerError),
     /// The storage failed while the server announced itself.
     #[error("the server could not announce itself in the storage")]
     Storage(#[from] StorageError),

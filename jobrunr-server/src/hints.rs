@@ -36,8 +36,10 @@ fn act_on(engine: &Engine, change: Change) {
         {
             engine.suspect(Some(id));
         }
+        Change::RecurringJobsChanged => engine.recurring_jobs_changed.notify_one(),
         Change::Resync => {
             engine.expect_work();
+            engine.recurring_jobs_changed.notify_one();
             engine.due_times.note(engine.now());
             engine.suspect(None);
         }

@@ -1,9 +1,14 @@
 #![doc = include_str!("../README.md")]
 
+#[cfg(feature = "register-all")]
+#[doc(hidden)]
+pub mod __private;
 mod back_off;
 mod builder;
 mod cancellation;
 mod claimer;
+#[cfg(feature = "register-all")]
+mod collection;
 mod completer;
 mod desk;
 mod election;

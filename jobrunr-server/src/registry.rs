@@ -1,6 +1,6 @@
 //! The handlers of a server, found by job type.
 
-use std::any::type_name;
+use std::any::{TypeId, type_name};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::marker::PhantomData;
@@ -8,9 +8,11 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use jobrunr_core::handler::{Dependency, Provided};
+use jobrunr_core::recurring::RecurringJobDraft;
 use jobrunr_core::results::encode_result;
 use jobrunr_core::{
     Failure, FailureKind, JobContext, JobError, JobFunction, JobHandler, JobRequest, JobSignature, JsonText,
+    SchedulerError,
 };
 use serde_json::error::Category;
 
@@ -33,8 +35,12 @@ pub(crate) enum RunError {
 
 /// A handler as the builder was given it, before anything is checked.
 pub(crate) struct Registration {
+    /// Which function it is, if it is one.
+    function: Option<TypeId>,
     job_types: Vec<&'static str>,
     dependencies: Vec<Dependency>,
+    /// What is to be saved when the server starts.
+    recurring_jobs: Vec<Result<RecurringJobDraft<'static>, SchedulerError>>,
     build: BuildHandler,
 }
 
@@ -45,16 +51,41 @@ impl Registration {
     /// Of a value that handles `R`.
     pub(crate) fn of_handler<R: JobRequest, H: JobHandler<R>>(handler: H) -> Self {
         let handler = HandlerOf { handler, request: PhantomData::<fn(R)> };
-        Self { job_types: job_types::<R>(), dependencies: Vec::new(), build: Box::new(|_| Arc::new(handler)) }
+        Self {
+            function: None,
+            job_types: job_types::<R>(),
+            dependencies: Vec::new(),
+            recurring_jobs: Vec::new(),
+            build: Box::new(|_| Arc::new(handler)),
+        }
     }
 
     /// Of a function.
     pub(crate) fn of_function<F: JobFunction>(function: F) -> Self {
         Self {
+            function: Some(TypeId::of::<F>()),
             job_types: job_types::<F::Request>(),
             dependencies: function.dependencies(),
+            recurring_jobs: function.recurring_jobs(),
             build: Box::new(|provided| Arc::new(FunctionOf { function, provided: Arc::clone(provided) })),
         }
+    }
+
+    /// The names of the type, the present one first.
+    #[cfg(feature = "register-all")]
+    pub(crate) fn job_types(&self) -> &[&'static str] {
+        &self.job_types
+    }
+
+    /// Whether both are of the same function.
+    #[cfg(feature = "register-all")]
+    pub(crate) fn is_same_function(&self, other: &Self) -> bool {
+        self.function.is_some() && self.function == other.function
+    }
+
+    /// Takes out the recurring jobs that are to be saved.
+    pub(crate) fn take_recurring_jobs(&mut self) -> Result<Vec<RecurringJobDraft<'static>>, SchedulerError> {
+        std::mem::take(&mut self.recurring_jobs).into_iter().collect()
     }
 }
 
@@ -88,7 +119,7 @@ impl Registry {
     }
 
     fn add(&mut self, registration: Registration, provided: &Arc<Provided>) -> Result<(), ServerError> {
-        let Registration { job_types, dependencies, build } = registration;
+        let Registration { job_types, dependencies, build, function: _, recurring_jobs: _ } = registration;
         let job_type = || job_types.first().copied().unwrap_or_default().to_owned();
         if let Some(missing) = dependencies.iter().find(|dependency| !dependency.is_in(provided)) {
             return Err(ServerError::MissingDependency {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use jobrunr_core::recurring::RecurringJobDraft;
 use jobrunr_core::storage::StorageProvider;
 use jobrunr_core::{JobScheduler, ServerId};
 use tokio::sync::watch;
@@ -13,6 +14,7 @@ use crate::engine::Engine;
 use crate::error::ServerError;
 use crate::health::Health;
 use crate::heartbeat;
+use crate::load::LoadMeter;
 use crate::shutdown::{BreakDown, Inboxes, Tasks, abandon};
 
 /// Runs jobs: claims them, hands them to handlers, saves what comes of it, and keeps the cluster's house in order.
@@ -79,13 +81,17 @@ impl BackgroundJobServer {
         BackgroundJobServerBuilder::new(storage)
     }
 
-    pub(crate) async fn start(engine: Arc<Engine>, inboxes: Inboxes) -> Result<Self, ServerError> {
-        let meter = match heartbeat::begin(&engine).await {
+    pub(crate) async fn start(
+        engine: Arc<Engine>,
+        inboxes: Inboxes,
+        recurring_jobs: Vec<RecurringJobDraft<'static>>,
+    ) -> Result<Self, ServerError> {
+        let meter = match begin(&engine, recurring_jobs).await {
             Ok(meter) => meter,
             Err(error) => {
                 // It may have been announced; where this fails too, its row times out.
                 let _ = engine.storage.remove_server(engine.membership.life().id()).await;
-                return Err(error.into());
+                return Err(error);
             }
         };
         let (sender, end) = watch::channel(None);
@@ -182,6 +188,18 @@ impl BackgroundJobServer {
     pub fn scheduler(&self) -> &JobScheduler {
         &self.engine.scheduler
     }
+}
+
+/// Announces the server and saves the recurring jobs that its functions ask for.
+async fn begin(
+    engine: &Arc<Engine>,
+    recurring_jobs: Vec<RecurringJobDraft<'static>>,
+) -> Result<LoadMeter, ServerError> {
+    let meter = heartbeat::begin(engine).await?;
+    for draft in recurring_jobs {
+        engine.scheduler.save_recurring_draft(draft).await?;
+    }
+    Ok(meter)
 }
 
 impl Drop for BackgroundJobServer {

@@ -57,7 +57,9 @@ impl Tasks {
         let mut first = JoinSet::new();
         first.spawn(claimer::keep_claiming(own()));
         first.spawn(cancellation::keep_checking(own(), inboxes.suspects));
+        first.spawn(housekeeping::keep_ticking(own()));
         first.spawn(housekeeping::keep_releasing(own()));
+        first.spawn(housekeeping::keep_releasing_waiters(own()));
         first.spawn(housekeeping::keep_rescuing(own()));
         first.spawn(housekeeping::keep_clearing(own()));
         first.spawn(housekeeping::keep_timing_out(own()));

@@ -1,5 +1,7 @@
 #![doc = include_str!("../README.md")]
 
+#[doc(hidden)]
+pub mod __private;
 mod connect;
 pub mod prelude;
 
@@ -9,7 +11,7 @@ pub use connect::{ConnectError, connect};
 pub use jobrunr_core::*;
 
 #[cfg(feature = "macros")]
-pub use jobrunr_macros::{JobRequest, job};
+pub use jobrunr_macros::{JobRequest, job, recurring};
 
 #[cfg(feature = "server")]
 pub use jobrunr_server as server;

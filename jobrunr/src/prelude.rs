@@ -22,7 +22,7 @@ pub use jobrunr_core::{
 };
 
 #[cfg(feature = "macros")]
-pub use jobrunr_macros::{JobRequest, job};
+pub use jobrunr_macros::{JobRequest, job, recurring};
 
 #[cfg(feature = "server")]
 pub use jobrunr_server::BackgroundJobServer;

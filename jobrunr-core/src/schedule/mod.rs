@@ -37,7 +37,9 @@ pub use interval::Interval;
 pub use into_schedule::IntoSchedule;
 pub use recurring::RecurringSchedule;
 pub use validation::{CHECKED_TICKS, SHORTEST_DISTANCE, validate};
-pub use zone::find_zone;
+pub use zone::{IntoZone, find_zone};
+
+pub(crate) use validation::next_tick;
 
 /// Tells the instants at which a recurring job runs.
 ///

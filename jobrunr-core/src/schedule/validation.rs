@@ -58,7 +58,7 @@ pub(super) fn validate_described(
 }
 
 /// Asks for the next tick in whole microseconds, and refuses one that is not later.
-pub(super) fn next_tick(
+pub(crate) fn next_tick(
     schedule: &dyn Schedule,
     description: &dyn Display,
     after: DateTime<Utc>,

@@ -31,6 +31,28 @@ pub fn find_zone(name: &str) -> Result<Tz, ScheduleError> {
     })
 }
 
+/// What may be written where a time zone is wanted: a [`Tz`], or its IANA name.
+pub trait IntoZone {
+    /// Finds the zone.
+    ///
+    /// # Errors
+    ///
+    /// [`ScheduleError::UnknownZone`] if there is none of this name.
+    fn into_zone(self) -> Result<Tz, ScheduleError>;
+}
+
+impl IntoZone for Tz {
+    fn into_zone(self) -> Result<Tz, ScheduleError> {
+        Ok(self)
+    }
+}
+
+impl IntoZone for &str {
+    fn into_zone(self) -> Result<Tz, ScheduleError> {
+        find_zone(self)
+    }
+}
+
 fn find_ignoring_case(name: &str) -> Option<Tz> {
     TZ_VARIANTS.iter().copied().find(|zone| zone.name().eq_ignore_ascii_case(name.trim()))
 }

@@ -127,7 +127,7 @@ async fn tell_filters(engine: &Engine, released: &[JobId]) -> Result<(), Storage
     for id in released {
         let Some(job) = engine.storage.find_job(*id).await? else { continue };
         let release = job.history().iter().rfind(|entry| entry.state.name() == StateName::Enqueued).cloned();
-        engine.tell_filters(Saved { entries: release.into_iter().collect(), job });
+        engine.tell_filters(Saved::of(job, release.into_iter().collect()));
     }
     Ok(())
 }

@@ -2,8 +2,12 @@
 
 mod due;
 mod orphans;
+mod overlap;
+mod recurring;
 mod retention;
 mod signals;
+mod ticks;
+mod waiters;
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -14,8 +18,10 @@ use tokio::sync::Notify;
 
 pub(crate) use due::{DueTimes, keep_releasing};
 pub(crate) use orphans::keep_rescuing;
+pub(crate) use recurring::keep_ticking;
 pub(crate) use retention::keep_clearing;
 pub(crate) use signals::keep_timing_out;
+pub(crate) use waiters::keep_releasing_waiters;
 
 use crate::back_off::BackOff;
 use crate::completer::Saved;

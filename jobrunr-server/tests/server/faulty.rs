@@ -43,6 +43,8 @@ pub(crate) struct Faulty {
     /// Refuses saves of more jobs than this, and those of these jobs.
     poison: Arc<Mutex<Option<JobId>>>,
     hints: bool,
+    /// The servers that were announced through this wrapper, where it shows no others.
+    own_servers: Option<Arc<Mutex<Vec<ServerId>>>>,
 }
 
 impl std::fmt::Debug for Faulty {
@@ -59,12 +61,20 @@ impl Faulty {
             calls: Arc::default(),
             poison: Arc::default(),
             hints: true,
+            own_servers: None,
         }
     }
 
     /// The same storage for servers that get no hints.
     pub(crate) fn without_hints(mut self) -> Self {
         self.hints = false;
+        self
+    }
+
+    /// The same storage for a server that sees no other servers, and so takes itself for the master; its calls take their
+    /// turns with those of others.
+    pub(crate) fn seeing_no_other_servers(mut self) -> Self {
+        self.own_servers = Some(Arc::default());
         self
     }
 
@@ -98,6 +108,11 @@ impl Faulty {
         call: impl Future<Output = Result<T, StorageError>>,
     ) -> Result<T, StorageError> {
         *self.calls.lock().unwrap().entry(operation).or_default() += 1;
+        if self.own_servers.is_some() {
+            for _ in 0..fastrand::u8(..4) {
+                tokio::task::yield_now().await;
+            }
+        }
         let fault = (self.rule.lock().unwrap())(operation);
         let source = || "on command".into();
         match fault {
@@ -201,6 +216,9 @@ impl ServerStore for Faulty {
     }
 
     async fn announce_server(&self, server: &ServerAnnouncement) -> Result<DateTime<Utc>, StorageError> {
+        if let Some(own) = &self.own_servers {
+            own.lock().unwrap().push(server.id);
+        }
         self.call("announce_server", self.inner.announce_server(server)).await
     }
 
@@ -209,7 +227,12 @@ impl ServerStore for Faulty {
     }
 
     async fn list_servers(&self) -> Result<Vec<ServerRecord>, StorageError> {
-        self.call("list_servers", self.inner.list_servers()).await
+        let mut servers = self.call("list_servers", self.inner.list_servers()).await?;
+        if let Some(own) = &self.own_servers {
+            let own = own.lock().unwrap();
+            servers.retain(|server| own.contains(&server.announcement.id));
+        }
+        Ok(servers)
     }
 
     async fn remove_server(&self, id: ServerId) -> Result<bool, StorageError> {

@@ -190,8 +190,9 @@ async fn an_idle_server_makes_no_needless_calls() {
             "claim_jobs" | "enqueue_due_jobs" | "heartbeat" | "delete_jobs" => polls + 1,
             // The election's, and the search for orphans'.
             "list_servers" => 2 * polls + 2,
-            // Orphans, successes that are old enough, external jobs that wait too long.
-            "list_jobs" => 3 * polls + 3,
+            // Orphans, successes that are old enough, external jobs that wait too long, runs that wait for the run before.
+            "list_jobs" => 4 * polls + 4,
+            "list_recurring_jobs" => polls + 1,
             _ => 0,
         };
         assert!(calls <= most, "{operation} was called {calls} times, not {most}");

@@ -71,7 +71,10 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> Self {
-        let start = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        Self::starting_at(DateTime::from_timestamp(1_800_000_000, 0).unwrap())
+    }
+
+    pub(crate) fn starting_at(start: DateTime<Utc>) -> Self {
         Self::with_clock(Arc::new(TokioClock::starting_at(start)), LIMIT)
     }
 
