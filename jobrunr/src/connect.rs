@@ -62,6 +62,7 @@ impl Database {
 /// | `postgres://user:password@host:5432/database` | a PostgreSQL database; with the feature `postgres` |
 /// | `mysql://user:password@host:3306/database`, or `mariadb:` | a MySQL or MariaDB database; with the feature `mysql` |
 /// | `mongodb://user:password@host:27017/database` | a MongoDB database; with the feature `mongo` |
+/// | `redis://user:password@host:6379/0`, or `valkey:` | a Redis or Valkey server, or a node of a cluster; with the feature `redis` |
 /// | `memory:` | the in-memory storage, without any database |
 ///
 /// To open a storage with options of your own, use its type and [`StorageProvider::set_up`] instead.
@@ -87,7 +88,7 @@ pub async fn connect(url: &str) -> Result<Arc<dyn StorageProvider>, ConnectError
         Database::Postgres => open_postgres(url).await?,
         Database::MySql => open_mysql(url).await?,
         Database::Mongo => open_mongo(url).await?,
-        Database::Redis => return Err(not_in_this_version("Redis and Valkey", "redis")),
+        Database::Redis => open_redis(url).await?,
     };
     storage.set_up(SetUp::Migrate).await?;
     Ok(storage)
@@ -132,6 +133,20 @@ async fn open_mysql(_url: &str) -> Result<Arc<dyn StorageProvider>, ConnectError
     Err(ConnectError::NoSupport { database: "MySQL and MariaDB", remedy })
 }
 
+#[cfg(feature = "redis")]
+async fn open_redis(url: &str) -> Result<Arc<dyn StorageProvider>, ConnectError> {
+    // The scheme may be written in capitals, which the storage does not know.
+    let (scheme, rest) = url.split_once(':').unwrap_or_default();
+    let url = format!("{}:{rest}", scheme.to_ascii_lowercase());
+    Ok(Arc::new(jobrunr_storage_redis::RedisStorage::connect(&url).await?))
+}
+
+#[cfg(not(feature = "redis"))]
+async fn open_redis(_url: &str) -> Result<Arc<dyn StorageProvider>, ConnectError> {
+    let remedy = "switch on the feature `redis` of the crate jobrunr".to_owned();
+    Err(ConnectError::NoSupport { database: "Redis and Valkey", remedy })
+}
+
 #[cfg(feature = "mongo")]
 async fn open_mongo(url: &str) -> Result<Arc<dyn StorageProvider>, ConnectError> {
     // The scheme may be written in capitals, which the driver does not know.
@@ -144,10 +159,4 @@ async fn open_mongo(url: &str) -> Result<Arc<dyn StorageProvider>, ConnectError>
 async fn open_mongo(_url: &str) -> Result<Arc<dyn StorageProvider>, ConnectError> {
     let remedy = "switch on the feature `mongo` of the crate jobrunr".to_owned();
     Err(ConnectError::NoSupport { database: "MongoDB", remedy })
-}
-
-fn not_in_this_version(database: &'static str, feature: &str) -> ConnectError {
-    let version = env!("CARGO_PKG_VERSION");
-    let remedy = format!("it belongs to the feature `{feature}`, which jobrunr {version} does not have");
-    ConnectError::NoSupport { database, remedy }
 }

@@ -25,6 +25,9 @@ pub use jobrunr_storage_mysql as mysql;
 #[cfg(feature = "postgres")]
 pub use jobrunr_storage_postgres as postgres;
 
+#[cfg(feature = "redis")]
+pub use jobrunr_storage_redis as redis;
+
 #[cfg(feature = "sqlite")]
 pub use jobrunr_storage_sqlite as sqlite;
 

@@ -39,7 +39,9 @@ async fn a_database_of_a_feature_to_come_is_named_with_its_feature() {
         ("mongodb://app:hunter2@db.internal/app", "MongoDB", "`mongo`"),
         #[cfg(not(feature = "mongo"))]
         ("mongodb+srv://app:hunter2@db.internal/app", "MongoDB", "`mongo`"),
+        #[cfg(not(feature = "redis"))]
         ("redis://:hunter2@db.internal", "Redis", "`redis`"),
+        #[cfg(not(feature = "redis"))]
         ("REDISS://:hunter2@db.internal", "Redis", "`redis`"),
     ] {
         let (error, said) = everything_said_about(url).await;

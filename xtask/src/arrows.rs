@@ -28,6 +28,7 @@ const ALLOWED: &[Arrows] = &[
             "jobrunr-storage-mongo",
             "jobrunr-storage-mysql",
             "jobrunr-storage-postgres",
+            "jobrunr-storage-redis",
             "jobrunr-storage-sqlite",
         ],
         &["storage-conformance-tests"],
@@ -58,6 +59,7 @@ const ALLOWED: &[Arrows] = &[
         &["jobrunr-core", "jobrunr-storage-sql"],
         &["jobrunr-server", "storage-conformance-tests"],
     ),
+    arrows("jobrunr-storage-redis", &["jobrunr-core"], &["jobrunr-server", "storage-conformance-tests"]),
     arrows("jobrunr-storage-sql", &["jobrunr-core"], &[]),
     arrows(
         "jobrunr-storage-sqlite",
@@ -72,6 +74,7 @@ const ALLOWED: &[Arrows] = &[
 /// the facade's examples.
 const HOMES: &[(&str, &[&str])] = &[
     ("mongodb", &["jobrunr-bench", "jobrunr-storage-mongo"]),
+    ("redis", &["jobrunr-bench", "jobrunr-storage-redis"]),
     ("rusqlite", &["jobrunr-bench", "jobrunr-storage-sqlite"]),
     ("sqlx", &["jobrunr-bench", "jobrunr-storage-postgres", "jobrunr-storage-mysql"]),
     ("axum", &[]),
@@ -80,7 +83,7 @@ const HOMES: &[(&str, &[&str])] = &[
 ];
 
 /// Packages from outside that the tests and examples of certain crates may name, though the crates may not.
-const HOMES_OF_TESTS: &[(&str, &[&str])] = &[("axum", &["jobrunr"])];
+const HOMES_OF_TESTS: &[(&str, &[&str])] = &[("axum", &["jobrunr"]), ("sqlx", &["jobrunr"])];
 
 /// Every dependency that the tables do not allow, as a sentence each.
 pub(crate) fn violations(members: &[Member]) -> Vec<String> {

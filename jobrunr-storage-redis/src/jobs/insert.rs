@@ -1,0 +1,151 @@
+//! Inserting jobs: large batches by themselves, small ones together with those of other callers.
+
+use std::collections::HashSet;
+
+use jobrunr_core::storage::{InsertReport, StorageError};
+use jobrunr_core::{Job, JobId, StateName};
+use redis::Cmd;
+
+use super::CHUNK;
+use super::rows::{encode_definition, encode_entry};
+use super::uncertain::{PendingWrites, Write};
+use crate::RedisStorage;
+use crate::calls::{Call, Keeps};
+use crate::changes::Hints;
+use crate::encoding::encode_id;
+use crate::error::Failed;
+use crate::head::new_head_after_lane;
+use crate::lanes::lane_name;
+use crate::scripts::INSERT;
+
+/// What is attempted here.
+pub(super) const OPERATION: &str = "insert jobs";
+
+/// Calls with at most so many jobs are gathered with others.
+const GATHERED: usize = 16;
+
+/// How many bytes of payloads one script writes at most, if it writes more than one job.
+pub(super) const CHUNK_BYTES: usize = 512 * 1024;
+
+impl RedisStorage {
+    pub(super) async fn insert(&self, jobs: &[Job]) -> Result<InsertReport, StorageError> {
+        let call = self.begin(OPERATION)?;
+        let mut seen = HashSet::with_capacity(jobs.len());
+        let (mut report, mut hints) = (InsertReport::default(), Hints::default());
+        let mut rest = jobs;
+        while !rest.is_empty() {
+            let (chunk, next) = rest.split_at(length_of_chunk(rest));
+            rest = next;
+            let first_mentions: Vec<&Job> = chunk.iter().filter(|job| seen.insert(job.id())).collect();
+            let present = if jobs.len() <= GATHERED {
+                self.insert_gathered(first_mentions.iter().map(|job| (*job).clone()).collect()).await?
+            } else {
+                call.insert_chunk(&first_mentions).await?
+            };
+            let mut first_mentions = first_mentions.iter().peekable();
+            for job in chunk {
+                let is_first = first_mentions.next_if(|first| std::ptr::eq(**first, job)).is_some();
+                if is_first && !present.contains(&job.id()) {
+                    hints.note(job);
+                } else {
+                    report.already_present.push(job.id());
+                }
+            }
+        }
+        self.hint(hints);
+        Ok(report)
+    }
+}
+
+/// How many of these jobs one script writes.
+fn length_of_chunk(jobs: &[Job]) -> usize {
+    let mut bytes = 0;
+    let fits = |job: &&Job| {
+        bytes += job.payload().len();
+        bytes <= CHUNK_BYTES
+    };
+    jobs.iter().take(CHUNK).take_while(fits).count().max(1)
+}
+
+impl Call<'_> {
+    /// Inserts jobs of different ids in one step; returns those that were there already.
+    pub(super) async fn insert_chunk(&self, jobs: &[&Job]) -> Result<HashSet<JobId>, Failed> {
+        let uncertain = &self.storage.inner.uncertain;
+        let arguments = insert_arguments(self.arguments(&INSERT), jobs);
+        let pending = PendingWrites::new(uncertain, jobs.iter().map(|job| (job.id(), Write::Insert)));
+        let present: Vec<String> = match self.run(&INSERT, &arguments, Keeps::Write).await {
+            Ok(present) => present,
+            Err(failed) => {
+                pending.failed(&failed);
+                return Err(failed);
+            }
+        };
+        let present = present.iter().filter_map(|id| crate::encoding::decode_id(id));
+        // What an earlier try of this call wrote is no surprise.
+        let present = present.filter(|id| !uncertain.may_be_written(*id, Write::Insert)).collect();
+        pending.end();
+        Ok(present)
+    }
+}
+
+fn insert_arguments(mut arguments: Cmd, jobs: &[&Job]) -> Cmd {
+    arguments.arg(format!("{:016x}", fastrand::u64(..)));
+    let mut lanes: Vec<(&str, &str)> = Vec::new();
+    let mut lane_of_job = Vec::with_capacity(jobs.len());
+    for job in jobs {
+        let lane = (job.queue().as_str(), job.signature().as_str());
+        let known = lanes.iter().rposition(|known| *known == lane);
+        lane_of_job.push(known.unwrap_or_else(|| {
+            lanes.push(lane);
+            lanes.len() - 1
+        }));
+    }
+    arguments.arg(lanes.len());
+    let mut named = HashSet::new();
+    for (job, lane) in jobs.iter().zip(&lane_of_job) {
+        if named.insert(*lane) {
+            arguments.arg(lane_name(job.queue(), job.signature()));
+        }
+    }
+    arguments.arg(jobs.len());
+    for (job, lane) in jobs.iter().zip(lane_of_job) {
+        // Lua counts from one.
+        arguments.arg(encode_id(job.id())).arg(lane + 1).arg(new_head_after_lane(job));
+        let succeeded = |entry: &&jobrunr_core::HistoryEntry| entry.state.name() == StateName::Succeeded;
+        arguments.arg(job.history().iter().filter(succeeded).count());
+        add_fields(&mut arguments, job);
+        let labels = job.labels().as_slice();
+        arguments.arg(labels.len());
+        labels.iter().for_each(|label| {
+            arguments.arg(label.as_str());
+        });
+        arguments.arg(job.metadata().len());
+        for (name, value) in job.metadata() {
+            arguments.arg(name).arg(value.to_string());
+        }
+    }
+    arguments
+}
+
+/// The fields of a job but its head, as pairs after their number.
+fn add_fields(arguments: &mut Cmd, job: &Job) {
+    let labels: Vec<&str> = job.labels().iter().map(jobrunr_core::Label::as_str).collect();
+    let labels = (!labels.is_empty()).then(|| labels.join("\n"));
+    let recurring = job.recurring_job_id();
+    let has_metadata = !job.metadata().is_empty();
+    let optional = [labels.is_some(), recurring.is_some(), has_metadata];
+    arguments.arg(2 + job.history().len() + optional.iter().filter(|there| **there).count());
+    arguments.arg("d").arg(encode_definition(job.definition())).arg("p").arg(job.payload().as_str());
+    if let Some(labels) = labels {
+        arguments.arg("b").arg(labels);
+    }
+    if let Some(recurring) = recurring {
+        arguments.arg("r").arg(recurring.as_str());
+    }
+    if has_metadata {
+        arguments.arg("m").arg("1");
+    }
+    for (number, entry) in job.history().iter().enumerate() {
+        arguments.arg(number).arg(encode_entry(entry));
+    }
+}

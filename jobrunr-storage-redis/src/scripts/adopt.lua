@@ -1,0 +1,31 @@
+-- Looks for jobs of a server that a claim took whose answer was lost, and marks them as this claim's; returns the member
+-- looked at last, then id, version and number of entries of each. Does not look at more than a page.
+local after, limit, token, server = argument(), number(), argument(), argument()
+local lost = {}
+for _ = 1, number() do
+  lost[argument()] = true
+end
+local members = call('ZRANGEBYLEX', base .. 'state:3', after, '+', 'LIMIT', 0, 500)
+local found = { '' }
+for index = 1, #members do
+  local id = sub(members[index], 21, 52)
+  local key = job_key(id)
+  local head = call('HGET', key, 'h')
+  if
+    is_in(head, '3')
+    and sub(head, SERVER_AT, SERVER_TO) == server
+    and lost[sub(head, TOKEN_AT, TOKEN_TO)]
+  then
+    call('HSET', key, 'h', sub(head, 1, TOKEN_AT - 1) .. token .. sub(head, VERSION_AT))
+    found[#found + 1] = id
+    found[#found + 1] = sub(head, VERSION_AT)
+    found[#found + 1] = sub(head, ENTRIES_AT, ENTRIES_TO)
+    if #found > 3 * limit then
+      return found
+    end
+  end
+end
+if #members == 500 then
+  found[1] = members[500]
+end
+return found
