@@ -96,6 +96,17 @@ impl PostgresStorage {
         self.call_with(self.begin(operation)?, operation).await
     }
 
+    /// Begins a call on a connection that was kept, or on another if there is none.
+    pub(crate) async fn call_on(
+        &self,
+        kept: Option<PoolConnection<Postgres>>,
+        operation: &'static str,
+    ) -> Result<Call<'_>, StorageError> {
+        let Some(connection) = kept else { return self.call(operation).await };
+        let token = self.begin(operation)?;
+        Ok(Call { storage: self, operation, connection: Held::Plain(connection), _under_way: token })
+    }
+
     /// Begins a call that is a part of closing the storage.
     pub(crate) async fn last_call(&self, operation: &'static str) -> Result<Call<'_>, StorageError> {
         self.call_with(self.inner.under_way.token(), operation).await
@@ -174,6 +185,14 @@ impl Call<'_> {
                     Err(_) => Err(Failed::timed_out(operation, limit)),
                 }
             }
+        }
+    }
+
+    /// Ends the call like [`finish`](Self::finish) and gives its connection, if that is of use to others as it is.
+    pub(crate) async fn finish_and_keep(self) -> Result<Option<PoolConnection<Postgres>>, Failed> {
+        match self {
+            Self { connection: Held::Plain(connection), .. } => Ok(Some(connection)),
+            call => call.finish().await.map(|()| None),
         }
     }
 

@@ -225,8 +225,9 @@ impl StorageProvider for PostgresStorage {
     }
 
     async fn close(&self) {
-        let Inner { under_way, feed, pool, owns_pool, .. } = &*self.inner;
+        let Inner { under_way, feed, gatherer, pool, owns_pool, .. } = &*self.inner;
         under_way.close();
+        gatherer.close();
         if let Some(feed) = feed {
             feed.close();
         }

@@ -56,6 +56,12 @@ macro_rules! select_whole_job {
 }
 
 statements! {
+    /// Differs from `insert_new` in that one row needs no lists taken apart and reads nothing: by the function it takes a third
+    /// longer.
+    insert_one = "WITH j AS (INSERT INTO {p}jobrunr_job (id, version, created_at, updated_at, lane, priority, \
+        archived_entries, state, has_metadata, queued_at, scheduled_at, scheduled_entry_at, enqueued_entry_at) \
+        VALUES ($1, $2, $3, $3, $4, $5, 0, $6, false, $7, $8, $9, $7)) \
+        INSERT INTO {p}jobrunr_job_data (job, name, settings, payload) VALUES ($1, $10, $11, $12)";
     insert_new = "SELECT * FROM {p}jobrunr_insert_new($1, $2, $3, $4, $5, $6, $7, $8, $9)";
     insert = "SELECT * FROM {p}jobrunr_insert($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, \
         $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39)";

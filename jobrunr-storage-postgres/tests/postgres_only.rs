@@ -8,6 +8,8 @@ mod support;
 mod answers;
 #[path = "postgres_only/errors.rs"]
 mod errors;
+#[path = "postgres_only/gathering.rs"]
+mod gathering;
 #[path = "postgres_only/hints.rs"]
 mod hints;
 #[path = "postgres_only/outage.rs"]

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::CHUNK;
 use super::columns::{HistoryColumns, ResultColumns, RowColumns, successes};
+use super::gather::Spare;
 use super::uncertain::Write;
 use crate::changes::Hints;
 use crate::connection::{Failed, Statement};
@@ -67,9 +68,9 @@ impl PostgresStorage {
         for chunk in jobs.chunks(CHUNK) {
             let first_mentions: Vec<&Job> = chunk.iter().filter(|job| seen.insert(job.id())).collect();
             let present = if jobs.len() <= GATHERED {
-                self.insert_gathered(first_mentions.iter().map(|job| (*job).clone()).collect()).await?
+                self.insert_gathered(&first_mentions).await?
             } else {
-                self.insert_chunk(&first_mentions).await?
+                self.insert_chunk(&first_mentions, &mut None).await?
             };
             tell(chunk, &first_mentions, &present, &mut report, &mut hints);
         }
@@ -77,13 +78,17 @@ impl PostgresStorage {
         Ok(report)
     }
 
-    /// Inserts jobs of different ids; returns those that were there already.
-    pub(super) async fn insert_chunk(&self, jobs: &[&Job]) -> Result<HashSet<JobId>, Failed> {
+    /// Inserts jobs of different ids, on the spare connection if there is one; returns those that were there already.
+    pub(super) async fn insert_chunk(
+        &self,
+        jobs: &[&Job],
+        spare: &mut Spare,
+    ) -> Result<HashSet<JobId>, Failed> {
         let writes = || jobs.iter().map(|job| (job.id(), Write::Insert));
         let inserted = async {
-            match self.insert_batch(jobs, Expectation::AllNew).await {
+            match self.insert_batch(jobs, Expectation::AllNew, spare).await {
                 Err(failed) if failed.is_duplicate => {
-                    self.insert_batch(jobs, Expectation::SomeMayBeThere).await
+                    self.insert_batch(jobs, Expectation::SomeMayBeThere, spare).await
                 }
                 inserted => inserted,
             }
@@ -106,7 +111,12 @@ impl PostgresStorage {
 }
 
 impl PostgresStorage {
-    async fn insert_batch(&self, jobs: &[&Job], expected: Expectation) -> Result<HashSet<JobId>, Failed> {
+    async fn insert_batch(
+        &self,
+        jobs: &[&Job],
+        expected: Expectation,
+        spare: &mut Spare,
+    ) -> Result<HashSet<JobId>, Failed> {
         let shard = self.inner.shards.take();
         let batch = Batch::of(jobs.iter().copied(), expected);
         let servers = batch.servers();
@@ -115,14 +125,14 @@ impl PostgresStorage {
         let statements: Vec<Statement> = batch.statements(self, &numbers, shard.number()).collect();
         // What one statement does, it does whole; two need a transaction around them.
         let mut call = match statements.len() {
-            0 | 1 => self.call(OPERATION).await?,
+            0 | 1 => self.call_on(spare.take(), OPERATION).await?,
             _ => self.transaction(OPERATION).await?,
         };
         let mut present = HashSet::new();
         for statement in statements {
             present.extend(ids_of(&call.rows(statement).await?)?);
         }
-        call.finish().await?;
+        *spare = call.finish_and_keep().await?;
         Ok(present)
     }
 }
@@ -197,7 +207,11 @@ impl<'a> Batch<'a> {
         numbers: &Numbers,
         shard: i16,
     ) -> impl Iterator<Item = Statement> {
-        let plain = (!self.plain.is_empty()).then(|| insert_plain(storage, &self.plain, numbers));
+        let plain = match self.plain.as_slice() {
+            [] => None,
+            [job] => Some(insert_one(storage, job, numbers)),
+            jobs => Some(insert_plain(storage, jobs, numbers)),
+        };
         let rich = (!self.rich.is_empty()).then(|| insert_rich(storage, &self.rich, numbers, shard));
         plain.into_iter().chain(rich)
     }
@@ -223,6 +237,25 @@ fn is_plain(job: &Job) -> bool {
 
 fn version_column(job: &Job) -> i64 {
     i64::try_from(job.version().number()).unwrap_or(i64::MAX)
+}
+
+fn insert_one(storage: &PostgresStorage, job: &Job, numbers: &Numbers) -> Statement {
+    let (at, due) = (micros(job.created_at()), job.scheduled_at().map(micros));
+    let enqueued = due.is_none().then_some(at);
+    storage
+        .statement(&storage.inner.statements.insert_one)
+        .bind(Uuid::from(job.id()))
+        .bind(version_column(job))
+        .bind(at)
+        .bind(numbers.lane(&lane_of(job)))
+        .bind(job.priority())
+        .bind(i16::from(job.state_name().index()))
+        .bind(enqueued)
+        .bind(due)
+        .bind(due.map(|_| at))
+        .bind(job.name().to_owned())
+        .bind(StoredDefinition::encode_settings(&job.definition().settings))
+        .bind(job.payload().as_str().to_owned())
 }
 
 fn insert_plain(storage: &PostgresStorage, jobs: &[&Job], numbers: &Numbers) -> Statement {
