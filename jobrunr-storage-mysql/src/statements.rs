@@ -34,6 +34,7 @@ macro_rules! statements {
         #[derive(Debug)]
         pub(crate) struct Statements {
             $($(#[$doc])* pub(crate) $name: Statement,)+
+            pub(crate) insert_enqueued_jobs: RowSizes,
             pub(crate) insert_new_jobs: RowSizes,
             pub(crate) insert_jobs: RowSizes,
             pub(crate) insert_histories: RowSizes,
@@ -46,6 +47,7 @@ macro_rules! statements {
             pub(crate) fn render(prefix: &TablePrefix) -> Self {
                 Self {
                     $($name: Statement::new(prefix.render($sql)),)+
+                    insert_enqueued_jobs: RowSizes::render(prefix, INSERT_ENQUEUED_JOBS),
                     insert_new_jobs: RowSizes::render(prefix, INSERT_NEW_JOBS),
                     insert_jobs: RowSizes::render(prefix, INSERT_JOBS),
                     insert_histories: RowSizes::render(prefix, INSERT_HISTORIES),
@@ -58,6 +60,7 @@ macro_rules! statements {
             /// All of them, by name.
             pub(crate) fn all(&self) -> impl Iterator<Item = (&'static str, &Statement)> {
                 let sized = [
+                    ("insert_enqueued_jobs", &self.insert_enqueued_jobs.sizes[0].1),
                     ("insert_new_jobs", &self.insert_new_jobs.sizes[0].1),
                     ("insert_jobs", &self.insert_jobs.sizes[0].1),
                     ("insert_histories", &self.insert_histories.sizes[0].1),
@@ -112,6 +115,14 @@ macro_rules! delete_of_jobs {
     };
 }
 
+/// What almost every job needs: it waits in line since it was created. Values that follow from others of its row are not
+/// sent: a column that has been set can be named by those after it.
+const INSERT_ENQUEUED_JOBS: [&str; 3] = [
+    "INSERT INTO {p}jobrunr_job (id, version, lane, priority, created_at, name, settings, payload, place, place_rank, \
+     place_at, queued_at, updated_at, enqueued_entry_at) VALUES ",
+    "(?,?,?,?,?,?,?,?,lane,-1-priority,created_at,created_at,created_at,created_at)",
+    "",
+];
 /// What a new job needs, unless its life has begun elsewhere: then [`INSERT_JOBS`].
 const INSERT_NEW_JOBS: [&str; 3] = [
     "INSERT INTO {p}jobrunr_job (id, version, lane, place, place_rank, place_at, priority, queued_at, created_at, \

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use jobrunr_core::storage::StorageError;
-use jobrunr_core::{Job, JobDefinition, JobId, JobMetadata, ServerRef};
+use jobrunr_core::{Job, JobDefinition, JobId, JobMetadata, ServerRef, StateName};
 use jobrunr_storage_sql::{HotColumns, Lane, StoredDefinition, Tail, encode_history};
 
 use super::archive::{Archived, Beside, TailResult, rows_that_fit};
@@ -80,9 +80,35 @@ impl NewJob {
             && !self.columns.state.is_final()
     }
 
+    /// Whether it waits in line since it was created, and that is all.
+    fn is_plainly_enqueued(&self) -> bool {
+        let HotColumns { created_at, .. } = self.columns;
+        let place = Place::of(&self.columns, self.lane_number, self.definition.priority);
+        self.is_row_alone()
+            && self.columns.state == StateName::Enqueued
+            && (place.place, i64::from(place.rank), place.at)
+                == (self.lane_number, -1 - i64::from(self.definition.priority), created_at)
+            && self.columns.queued_at == Some(created_at)
+            && self.columns.updated_at == created_at
+            && self.columns.scheduled_at.is_none()
+            && self.columns.tail.scheduled_entry_at.is_none()
+            && self.columns.tail.enqueued_entry_at == Some(created_at)
+    }
+
     /// About how many bytes it has in a statement.
     pub(super) fn bytes(&self) -> usize {
         self.definition.payload.len() + 1_024
+    }
+
+    fn bind_plainly_enqueued(&self, values: &mut Values) {
+        values.push_bytes(Some(self.id.as_bytes()));
+        values.push_number(self.version);
+        values.push_number(i64::from(self.lane_number));
+        values.push_number(i64::from(self.definition.priority));
+        values.push_number(self.columns.created_at);
+        values.push_text(Some(&self.definition.name));
+        values.push_text(self.settings.as_deref());
+        values.push_text(Some(self.definition.payload.as_str()));
     }
 
     fn bind_new(&self, values: &mut Values) {
@@ -156,6 +182,10 @@ impl Session<'_> {
     /// Inserts jobs that are not there; fails as a whole if one is.
     pub(super) async fn insert_absent(&mut self, jobs: &[&NewJob]) -> Outcome<()> {
         let statements = &self.shared.statements;
+        if jobs.iter().all(|job| job.is_plainly_enqueued()) {
+            let bind = |values: &mut Values, job: &&NewJob| job.bind_plainly_enqueued(values);
+            return self.insert_rows(&statements.insert_enqueued_jobs, jobs, |job| job.bytes(), bind).await;
+        }
         let is_new = jobs.iter().all(|job| job.is_new());
         let sizes = if is_new { &statements.insert_new_jobs } else { &statements.insert_jobs };
         self.insert_rows(
