@@ -12,6 +12,7 @@ mod json_text;
 pub mod limits;
 pub mod memory;
 mod names;
+pub mod problems;
 pub mod recurring;
 mod request;
 pub mod results;
@@ -20,6 +21,7 @@ pub mod schedule;
 mod scheduler;
 mod state;
 pub mod storage;
+pub mod trace;
 
 pub use context::{
     JobContext, JobLog, JobLogLine, JobLogger, JobProgress, JobRun, LogLevel, MetadataError, ProgressBar,

@@ -23,6 +23,7 @@ use crate::retry::Retries;
 use crate::schedule::CustomSchedules;
 use crate::state::{IllegalTransition, JobState, StateName};
 use crate::storage::{SaveConflict, StorageError, StorageExt, StorageProvider};
+use crate::trace::{TraceCarrier, Traces};
 
 pub use self::results::AwaitError;
 pub use self::signals::{Signal, SignalError};
@@ -57,6 +58,7 @@ pub struct JobScheduler {
     filters: JobFilters,
     retries: Retries,
     schedules: Arc<CustomSchedules>,
+    traces: Option<Traces>,
 }
 
 /// Why the scheduler could not do what it was asked. Nothing was changed unless the variant says so.
@@ -135,6 +137,7 @@ impl JobScheduler {
             filters: JobFilters::default(),
             retries: Retries::default(),
             schedules: Arc::default(),
+            traces: None,
         }
     }
 
@@ -164,6 +167,19 @@ impl JobScheduler {
     #[must_use]
     pub fn with_retries(mut self, retries: Retries) -> Self {
         self.retries = retries;
+        self
+    }
+
+    /// The same scheduler, with jobs carrying along the trace that they were created in.
+    #[must_use]
+    pub fn traces(self, carrier: impl TraceCarrier) -> Self {
+        self.with_traces(Some(Traces::new(carrier)))
+    }
+
+    /// The same scheduler with this bridge to a tracing system instead, or with none.
+    #[must_use]
+    pub fn with_traces(mut self, traces: Option<Traces>) -> Self {
+        self.traces = traces;
         self
     }
 
@@ -388,6 +404,9 @@ impl JobScheduler {
     }
 
     fn filtered(&self, mut draft: JobDraft, now: DateTime<Utc>) -> Result<Job, InvalidJob> {
+        if let Some(traces) = &self.traces {
+            traces.carry(&mut draft.metadata);
+        }
         self.filters.creating(&mut draft);
         draft.into_job(now)
     }

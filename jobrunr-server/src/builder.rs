@@ -10,12 +10,14 @@ use jobrunr_core::handler::Provided;
 use jobrunr_core::retry::{Retries, RetryPolicy};
 use jobrunr_core::schedule::CustomSchedules;
 use jobrunr_core::storage::StorageProvider;
+use jobrunr_core::trace::{TraceCarrier, Traces};
 use jobrunr_core::{JobFunction, JobHandler, JobRequest};
 use tokio::sync::mpsc;
 
 use crate::engine::{Engine, EngineParts};
 use crate::error::ServerError;
 use crate::options::ServerOptions;
+use crate::queues::ServedQueue;
 use crate::registry::{Registration, Registry};
 use crate::retention::Retention;
 use crate::server::BackgroundJobServer;
@@ -31,6 +33,7 @@ pub struct BackgroundJobServerBuilder {
     filters: JobFilters,
     retries: Retries,
     schedules: CustomSchedules,
+    traces: Option<Traces>,
     clock: Arc<dyn Clock>,
 }
 
@@ -50,6 +53,7 @@ impl BackgroundJobServerBuilder {
             filters: JobFilters::default(),
             retries: Retries::default(),
             schedules: CustomSchedules::new(),
+            traces: None,
             clock: Arc::new(SystemClock),
         }
     }
@@ -126,8 +130,13 @@ impl BackgroundJobServerBuilder {
         self
     }
 
-    /// Serves these queues only, the first one first; by default all queues as if they were one line.
-    pub fn queues<Q: Into<String>>(mut self, queues: impl IntoIterator<Item = Q>) -> Self {
+    /// Serves these queues only: by rank, or each with a share; by default all queues as if they were one line.
+    ///
+    /// `.queues(["high", "low"])` takes from `low` only what is left over by `high`.
+    ///
+    /// `.queues([("high", 5), ("low", 1)])` starts five jobs of `high` for each of `low` in the long run, as long as both have
+    /// jobs waiting; what an empty queue leaves over the others take. Shares are of jobs, however long they run.
+    pub fn queues<Q: Into<ServedQueue>>(mut self, queues: impl IntoIterator<Item = Q>) -> Self {
         self.options.queues = queues.into_iter().map(Into::into).collect();
         self
     }
@@ -180,6 +189,14 @@ impl BackgroundJobServerBuilder {
         self
     }
 
+    /// Links the span of each run to what its job was created in, and has the jobs that handlers create carry theirs along.
+    ///
+    /// Schedulers apart from the server need [`traces`](jobrunr_core::JobScheduler::traces) too.
+    pub fn traces(mut self, carrier: impl TraceCarrier) -> Self {
+        self.traces = Some(Traces::new(carrier));
+        self
+    }
+
     /// The local clock; default that of the machine. For tests, which move it.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
@@ -191,7 +208,17 @@ impl BackgroundJobServerBuilder {
     /// # Errors
     /// [`ServerError`] saying what is wrong; nothing runs then.
     pub async fn start(self) -> Result<BackgroundJobServer, ServerError> {
-        let Self { storage, options, mut registrations, provided, filters, retries, schedules, clock } = self;
+        let Self {
+            storage,
+            options,
+            mut registrations,
+            provided,
+            filters,
+            retries,
+            schedules,
+            traces,
+            clock,
+        } = self;
         let settings = options.check(storage.changes().is_some())?;
         let mut recurring_jobs = Vec::new();
         for registration in &mut registrations {
@@ -213,6 +240,7 @@ impl BackgroundJobServerBuilder {
             filters,
             retries,
             schedules,
+            traces,
             clock,
             outcomes,
             saved,

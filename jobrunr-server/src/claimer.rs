@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use jobrunr_core::storage::{
-    ClaimRequest, JobCursor, JobQuery, QueueSelection, SignatureSelection, StorageError,
-};
+use jobrunr_core::storage::{ClaimRequest, JobCursor, JobQuery, SignatureSelection, StorageError};
 use jobrunr_core::{Job, StateName};
 use tokio::time::Instant;
 
@@ -36,25 +34,23 @@ struct Claimer<'a> {
     look_at: Instant,
     /// Whether a claim may have taken effect without its answer having arrived.
     has_lost_an_answer: bool,
+    /// What queues with weights are drawn with.
+    random: fastrand::Rng,
 }
 
 impl<'a> Claimer<'a> {
     fn new(engine: &'a Arc<Engine>) -> Self {
         let life = engine.membership.life();
-        let queues = &engine.settings.queues;
         let request = ClaimRequest {
             server: life.server().clone(),
-            queues: if queues.is_empty() {
-                QueueSelection::All
-            } else {
-                QueueSelection::InOrder(queues.clone())
-            },
+            queues: engine.settings.queues.in_order(),
             signatures: SignatureSelection::Only(engine.registry.signatures()),
             limit: 0,
             now: engine.now(),
         };
         let back_off = BackOff::new("claim jobs", &engine.health);
-        Self { engine, request, back_off, look_at: Instant::now(), has_lost_an_answer: false }
+        let (look_at, random) = (Instant::now(), fastrand::Rng::new());
+        Self { engine, request, back_off, look_at, has_lost_an_answer: false, random }
     }
 
     /// How many jobs to claim now.
@@ -114,11 +110,16 @@ impl<'a> Claimer<'a> {
         if self.request.server.id != life.id() {
             self.request.server = life.server().clone();
         }
+        if let Some(drawn) = self.engine.settings.queues.draw(&mut self.random) {
+            self.request.queues = drawn;
+        }
         self.request.limit = limit;
         self.request.now = self.engine.now();
         // Whatever the error says of itself, a claim that was not answered may have taken effect.
         self.has_lost_an_answer = true;
         let jobs = self.engine.storage.claim_jobs(&self.request).await?;
+        #[cfg(feature = "metrics")]
+        crate::metrics::claimed(jobs.len());
         self.has_lost_an_answer = false;
         Ok(jobs)
     }

@@ -18,6 +18,8 @@ use crate::holdings::Claim;
 use crate::membership::Life;
 use crate::options::MAX_BATCH;
 
+/// What is attempted here, as health, logs and metrics call it.
+const ATTEMPT: &str = "save the outcomes of jobs";
 /// How long the filters of one job may take after it was saved, before they are passed over.
 const FILTER_TIME_LIMIT: Duration = Duration::from_secs(30);
 
@@ -60,7 +62,7 @@ impl Saved {
 
 /// Saves outcomes until the last one is saved.
 pub(crate) async fn keep_saving(engine: Arc<Engine>, mut outcomes: mpsc::UnboundedReceiver<Outcome>) {
-    let back_off = BackOff::new("save the outcomes of jobs", &engine.health);
+    let back_off = BackOff::new(ATTEMPT, &engine.health);
     let mut completer = Completer { engine: &engine, back_off };
     let mut arrived = Vec::with_capacity(MAX_BATCH);
     loop {
@@ -213,9 +215,13 @@ impl Completer<'_> {
         self.forget(batch.claims.iter().map(|(claim, _)| *claim));
         for job in batch.jobs {
             if lost.contains(&job.id()) {
+                #[cfg(feature = "metrics")]
+                crate::metrics::lost(&job);
                 tracing::debug!(job.id = %job.id(), "an outcome was dropped: the job was changed by somebody else");
                 continue;
             }
+            #[cfg(feature = "metrics")]
+            crate::metrics::settled(&job);
             if let JobState::Scheduled { scheduled_at, .. } = job.state() {
                 engine.job_is_due_at(*scheduled_at);
             }
@@ -231,6 +237,8 @@ impl Completer<'_> {
 
     /// Gives up on saving outcomes that the storage refuses; one that stands alone becomes a failure that says so.
     async fn settle_refused(&self, part: Batch, error: &StorageError) {
+        #[cfg(feature = "metrics")]
+        crate::metrics::storage_failed(ATTEMPT);
         if let [job] = part.jobs.as_slice() {
             let why = with_sources(error);
             if let Err(error) = self.save_as_failed(job, &why).await {

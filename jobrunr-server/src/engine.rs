@@ -9,6 +9,7 @@ use jobrunr_core::filters::JobFilters;
 use jobrunr_core::retry::Retries;
 use jobrunr_core::schedule::CustomSchedules;
 use jobrunr_core::storage::{ServerAnnouncement, StorageProvider};
+use jobrunr_core::trace::Traces;
 use jobrunr_core::{Job, JobId, JobScheduler};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -32,6 +33,7 @@ pub(crate) struct Engine {
     pub(crate) filters: JobFilters,
     pub(crate) retries: Retries,
     pub(crate) clock: StorageClock,
+    pub(crate) traces: Option<Traces>,
     pub(crate) scheduler: JobScheduler,
     pub(crate) membership: Membership,
     pub(crate) health: HealthMonitor,
@@ -79,6 +81,7 @@ pub(crate) struct EngineParts {
     pub(crate) filters: JobFilters,
     pub(crate) retries: Retries,
     pub(crate) schedules: CustomSchedules,
+    pub(crate) traces: Option<Traces>,
     pub(crate) clock: StorageClock,
     pub(crate) outcomes: mpsc::UnboundedSender<Outcome>,
     pub(crate) saved: mpsc::UnboundedSender<Saved>,
@@ -94,6 +97,7 @@ impl Engine {
             filters,
             retries,
             schedules,
+            traces,
             clock,
             outcomes,
             saved,
@@ -101,7 +105,8 @@ impl Engine {
         } = parts;
         let scheduler =
             JobScheduler::with_clock(Arc::clone(&storage), clock.clone()).with_filters(filters.clone());
-        let scheduler = scheduler.with_retries(retries.clone()).with_schedules(schedules);
+        let scheduler =
+            scheduler.with_retries(retries.clone()).with_schedules(schedules).with_traces(traces.clone());
         let lease = settings.server_timeout - settings.poll_interval;
         Arc::new(Self {
             membership: Membership::new(Life::new(&settings.name), lease),
@@ -123,6 +128,7 @@ impl Engine {
             filters,
             retries,
             clock,
+            traces,
             scheduler,
             suspects,
             outcomes,
@@ -143,7 +149,7 @@ impl Engine {
             workers: self.settings.workers,
             poll_interval: self.settings.poll_interval,
             server_timeout: self.settings.server_timeout,
-            queues: self.settings.queues.clone(),
+            queues: self.settings.queues.names().to_vec(),
             signatures: self.registry.signatures(),
         }
     }

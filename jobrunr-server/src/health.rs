@@ -50,6 +50,8 @@ impl HealthMonitor {
 
     /// Notes that an attempt failed, and logs the first failure of an outage.
     pub(crate) fn failed(&self, attempt: &'static str, error: &StorageError) {
+        #[cfg(feature = "metrics")]
+        crate::metrics::storage_failed(attempt);
         let mut reports = self.lock();
         let is_known = reports.failing.contains_key(attempt);
         let is_part_of_outage = error.is_retryable() && !reports.failing.is_empty();

@@ -25,8 +25,7 @@ pub(crate) async fn keep_listening(engine: Arc<Engine>, mut changes: ChangeStrea
 fn act_on(engine: &Engine, change: Change) {
     match change {
         Change::JobsReady { queue } => {
-            let queues = &engine.settings.queues;
-            if queues.is_empty() || queues.contains(&queue) {
+            if engine.settings.queues.serves(&queue) {
                 engine.expect_work();
             }
         }

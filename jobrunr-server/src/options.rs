@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use jobrunr_core::JobSignature;
 use jobrunr_core::limits::MAX_SERVER_NAME_BYTES;
-use jobrunr_core::{JobSignature, QueueName};
 
 use crate::error::ServerError;
 use crate::prefetch::Prefetch;
+use crate::queues::{Queues, ServedQueue};
 use crate::retention::Retention;
 
 /// How long a run may go on after its token fired at a stop of the server, before it is aborted.
@@ -34,7 +35,7 @@ pub(crate) struct ServerOptions {
     pub(crate) poll_interval: Duration,
     pub(crate) claim_interval: Option<Duration>,
     pub(crate) timeout_multiplicand: u32,
-    pub(crate) queues: Vec<String>,
+    pub(crate) queues: Vec<ServedQueue>,
     pub(crate) shutdown_grace: Duration,
     pub(crate) cancellation_grace: Duration,
     pub(crate) retention: Retention,
@@ -66,7 +67,7 @@ pub(crate) struct Settings {
     pub(crate) poll_interval: Duration,
     pub(crate) claim_interval: Duration,
     pub(crate) server_timeout: Duration,
-    pub(crate) queues: Vec<QueueName>,
+    pub(crate) queues: Queues,
     pub(crate) shutdown_grace: Duration,
     pub(crate) cancellation_grace: Duration,
     pub(crate) retention: Retention,
@@ -93,7 +94,7 @@ impl ServerOptions {
             poll_interval: self.poll_interval,
             claim_interval: self.claim_interval.unwrap_or(claim_interval_default),
             server_timeout: self.poll_interval * self.timeout_multiplicand,
-            queues: queue_names(&self.queues)?,
+            queues: Queues::new(&self.queues)?,
             shutdown_grace: self.shutdown_grace,
             cancellation_grace: self.cancellation_grace,
             retention: checked_retention(self.retention)?,
@@ -150,19 +151,6 @@ fn server_name(given: Option<String>) -> Result<String, ServerError> {
     Ok(name)
 }
 
-/// The queues in the order given, each once.
-fn queue_names(given: &[String]) -> Result<Vec<QueueName>, ServerError> {
-    let mut queues: Vec<QueueName> = Vec::new();
-    for name in given {
-        let queue =
-            QueueName::new(name).map_err(|source| ServerError::InvalidName { option: "queues", source })?;
-        if !queues.contains(&queue) {
-            queues.push(queue);
-        }
-    }
-    Ok(queues)
-}
-
 fn checked_retention(retention: Retention) -> Result<Retention, ServerError> {
     for job_type in retention.job_types() {
         JobSignature::new(job_type)
@@ -190,7 +178,7 @@ mod tests {
         assert_eq!(settings.server_timeout, Duration::from_secs(60));
         assert_eq!(settings.workers % WORKERS_PER_CPU, 0);
         assert_eq!(settings.prefetch, Prefetch::Adaptive { least: settings.workers.min(256) });
-        assert!(settings.queues.is_empty());
+        assert!(settings.queues.names().is_empty());
         assert_eq!(settings.shutdown_grace, Duration::from_secs(10));
         assert!(!settings.name.is_empty());
     }
@@ -235,7 +223,7 @@ mod tests {
                 "the option `name` is empty, but it must be 1 to 128 bytes",
             ),
             (
-                refusal(|options| options.queues = vec!["Not A Queue".to_owned()]),
+                refusal(|options| options.queues = vec!["Not A Queue".into()]),
                 "the option `queues` holds a name that is not valid",
             ),
         ] {
@@ -262,13 +250,5 @@ mod tests {
         let options = ServerOptions { name: Some(format!("x{}", "é".repeat(100))), ..Default::default() };
 
         assert_eq!(options.check(true).unwrap().name.len(), 127);
-    }
-
-    #[test]
-    fn a_queue_named_twice_is_served_once() {
-        let queues = ["b", "a", "b"].map(str::to_owned).to_vec();
-        let options = ServerOptions { queues, ..Default::default() };
-
-        assert_eq!(options.check(true).unwrap().queues, ["b", "a"]);
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::{Either, select};
 use jobrunr_core::handler::Wish;
+use jobrunr_core::trace::TraceParent;
 use jobrunr_core::{Failure, FailureKind, Job, JobContext, JobError, JobRun, JobState, JsonText, StateName};
 use tracing::Instrument;
 
@@ -51,9 +52,15 @@ async fn run(engine: &Arc<Engine>, Claimed { job, life }: Claimed) {
         attempt = job.failures().saturating_add(1),
         queue = %job.queue(),
         server = %life.server().name,
+        traceparent = tracing::field::Empty,
     );
+    follow_creator(engine, &span, &job);
     let context = open(engine, &run, &job, &life);
+    #[cfg(feature = "metrics")]
+    let running = crate::metrics::Running::start(&job, engine.now());
     let ending = supervise(engine, &run, context).instrument(span.clone()).await;
+    #[cfg(feature = "metrics")]
+    drop(running);
     engine.holdings.end_run(claim);
 
     let elected = span.in_scope(|| {
@@ -64,6 +71,15 @@ async fn run(engine: &Arc<Engine>, Claimed { job, life }: Claimed) {
     match elected {
         Some(job) => engine.complete(Outcome { job, claim, life }),
         None => engine.holdings.remove([claim]),
+    }
+}
+
+/// Tells the span of a run in which trace its job was created, if the job carries that along.
+fn follow_creator(engine: &Engine, span: &tracing::Span, job: &Job) {
+    let Some(creator) = TraceParent::of(job) else { return };
+    span.record("traceparent", tracing::field::display(creator));
+    if let Some(traces) = &engine.traces {
+        traces.link(span, &creator);
     }
 }
 

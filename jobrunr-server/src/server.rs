@@ -3,8 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
+use jobrunr_core::problems::{Problem, list_problems};
 use jobrunr_core::recurring::RecurringJobDraft;
-use jobrunr_core::storage::StorageProvider;
+use jobrunr_core::storage::{StorageError, StorageProvider};
 use jobrunr_core::{JobScheduler, ServerId};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -86,6 +87,8 @@ impl BackgroundJobServer {
         inboxes: Inboxes,
         recurring_jobs: Vec<RecurringJobDraft<'static>>,
     ) -> Result<Self, ServerError> {
+        #[cfg(feature = "metrics")]
+        crate::metrics::describe();
         let meter = match begin(&engine, recurring_jobs).await {
             Ok(meter) => meter,
             Err(error) => {
@@ -163,6 +166,16 @@ impl BackgroundJobServer {
     #[must_use]
     pub fn health(&self) -> Health {
         self.engine.health.health()
+    }
+
+    /// What is wrong with the cluster as a whole: job types that wait and that no live server handles.
+    ///
+    /// The master logs each when it has lasted for a poll interval.
+    ///
+    /// # Errors
+    /// What the storage says.
+    pub async fn problems(&self) -> Result<Vec<Problem>, StorageError> {
+        list_problems(self.engine.storage.as_ref()).await
     }
 
     /// The id of its present life; a server that was declared dead comes back under a new one.

@@ -63,6 +63,7 @@ impl Tasks {
         first.spawn(housekeeping::keep_rescuing(own()));
         first.spawn(housekeeping::keep_clearing(own()));
         first.spawn(housekeeping::keep_timing_out(own()));
+        first.spawn(housekeeping::keep_looking(own()));
         if let Some(changes) = inboxes.changes {
             first.spawn(hints::keep_listening(own(), changes));
         }

@@ -3,6 +3,7 @@
 mod due;
 mod orphans;
 mod overlap;
+mod problems;
 mod recurring;
 mod retention;
 mod signals;
@@ -18,6 +19,7 @@ use tokio::sync::Notify;
 
 pub(crate) use due::{DueTimes, keep_releasing};
 pub(crate) use orphans::keep_rescuing;
+pub(crate) use problems::keep_looking;
 pub(crate) use recurring::keep_ticking;
 pub(crate) use retention::keep_clearing;
 pub(crate) use signals::keep_timing_out;

@@ -11,11 +11,16 @@ mod faulty;
 mod filters;
 mod housekeeping;
 mod life;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod outage;
 mod overlap;
+mod problems;
+mod queues;
 mod recurring;
 mod recurring_troubles;
 mod results;
 mod start;
 mod stop;
+mod traces;
 mod world;
