@@ -253,6 +253,10 @@ impl JobDocument {
             serde_json::from_str::<HistoryEntry>(json).map_err(|_| Unreadable("the history is not readable"))
         };
         let mut history = self.history.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        if history.is_empty() {
+            // No job begins with the entry that the fields say.
+            return Err(Unreadable("the history is empty"));
+        }
         if state == StateName::Processing {
             let server_id =
                 self.server.map(from_uuid).ok_or(Unreadable("the server of the job is missing"))?;

@@ -12,6 +12,7 @@ use mongodb::bson::{Document, Uuid, doc};
 use mongodb::options::Hint;
 use tokio::time::Instant;
 
+use super::park::is_whole;
 use super::uncertain::{LostClaim, Uncertain};
 use super::{CHUNK, Unread, is_of, read_document, read_job};
 use crate::MongoStorage;
@@ -206,8 +207,9 @@ impl MongoStorage {
         match self.transact(&work).await {
             Ok(read) => {
                 claimed.taken += read.len();
+                let has_all = read.len() == work.ids.len();
                 claimed.add(read, token);
-                Ok(())
+                if has_all { Ok(()) } else { self.park_broken(work.ids, StateName::Enqueued).await }
             }
             Err(failed) => {
                 let part = &mut claimed.underway[place];
@@ -292,12 +294,13 @@ impl Work for TakeJobs {
     const OPERATION: &'static str = OPERATION;
 
     async fn run(&self, commands: &mut Commands<'_>) -> Result<Vec<Read>, Broken> {
-        let in_line = doc! {
+        let mut in_line = is_whole();
+        in_line.extend(doc! {
             "_id": { "$in": &self.ids },
             "state": state_number(StateName::Enqueued),
             // Race: a job may be gone and another one be there under its id, of a type that is not wanted.
             "lane": { "$in": &self.lanes },
-        };
+        });
         let change = doc! {
             "$set": {
                 "state": state_number(StateName::Processing),

@@ -7,6 +7,7 @@ use mongodb::bson::{Bson, Document, Uuid, doc};
 use mongodb::options::Hint;
 
 use super::CHUNK;
+use super::park::is_whole;
 use crate::MongoStorage;
 use crate::call::{Broken, Commands};
 use crate::changes::Hints;
@@ -108,6 +109,10 @@ impl MongoStorage {
         };
         let released = async { released.await.map_err(|broken: Broken| broken.failed(OPERATION)) };
         let released = self.limited_work(OPERATION, released).await?;
+        if released.is_some() {
+            let ids = due.iter().map(|job| uuid(job.id)).collect();
+            self.park_broken(ids, StateName::Scheduled).await?;
+        }
         let released: Option<Vec<JobId>> =
             released.map(|documents| documents.iter().filter_map(id_of).collect());
         let was_released = |id: &JobId| released.as_ref().is_none_or(|released| released.contains(id));
@@ -131,13 +136,15 @@ impl MongoStorage {
 /// ENQUEUED at this time, if they are as they were found.
 fn release_statement(at: i64, ids: &[Uuid], now: DateTime<Utc>, token: i64) -> Document {
     let entry = HistoryEntry { at: from_micros(at).unwrap_or(now), state: JobState::enqueued() };
+    let mut due = is_whole();
+    due.extend(doc! {
+        "_id": { "$in": ids },
+        "state": state_number(StateName::Scheduled),
+        "scheduled": { "$lte": micros(now) },
+        "updated": { "$lte": at },
+    });
     doc! {
-        "q": {
-            "_id": { "$in": ids },
-            "state": state_number(StateName::Scheduled),
-            "scheduled": { "$lte": micros(now) },
-            "updated": { "$lte": at },
-        },
+        "q": due,
         "u": {
             "$set": {
                 "state": state_number(StateName::Enqueued),

@@ -3,7 +3,7 @@
 
 use chrono::{DateTime, Utc};
 use jobrunr_core::{Failure, FailureKind, HistoryEntry, JobId, JobState, StateName};
-use mongodb::bson::{Bson, Document, doc};
+use mongodb::bson::{Bson, Document, Uuid, doc};
 
 use super::claim::OPERATION;
 use super::counts::Deltas;
@@ -17,6 +17,59 @@ impl MongoStorage {
     pub(super) async fn park(&self, id: JobId, why: &Unreadable, token: i64) -> Result<(), Failed> {
         let message = format!("what is stored of this job cannot be read: {why}");
         self.transact(&Park { id, token, message }).await
+    }
+}
+
+/// What the update of a claim or a release cannot be made on.
+fn is_broken() -> Document {
+    doc! { "$or": [
+        { "version": { "$not": { "$type": "number" } } },
+        { "history": { "$not": { "$type": "array" } } },
+    ] }
+}
+
+/// That an update can be made on a document.
+pub(super) fn is_whole() -> Document {
+    doc! { "version": { "$type": "number" }, "history": { "$type": "array" } }
+}
+
+impl MongoStorage {
+    /// Parks those of the jobs in this state that cannot even be moved on, so that they are in nobody's way.
+    pub(super) async fn park_broken(&self, ids: Vec<Uuid>, state: StateName) -> Result<(), Failed> {
+        let parked = self.transact(&ParkBroken { ids, state }).await?;
+        if parked > 0 {
+            tracing::error!("{parked} jobs whose documents are broken were parked");
+        }
+        Ok(())
+    }
+}
+
+struct ParkBroken {
+    ids: Vec<Uuid>,
+    state: StateName,
+}
+
+impl Work for ParkBroken {
+    type Output = i64;
+    const OPERATION: &'static str = OPERATION;
+
+    async fn run(&self, commands: &mut Commands<'_>) -> Result<i64, Broken> {
+        let mut these = is_broken();
+        these.extend(doc! { "_id": { "$in": &self.ids }, "state": state_number(self.state) });
+        let change = doc! { "$set": {
+            "state": state_number(StateName::Failed),
+            "version": 1_i64,
+            "error": "the document of this job is broken",
+        } };
+        let update = doc! { "q": these, "u": change, "multi": true, "hint": "_id_" };
+        let collection = commands.storage.inner.collections.jobs.clone();
+        let answer = commands.write(doc! { "update": collection, "updates": [update] }).await?;
+        let parked = i64::from(answer.get_i32("n").unwrap_or_default());
+        let mut deltas = Deltas::default();
+        deltas.add(StateName::Failed, parked);
+        let shard = commands.storage.inner.shards.take();
+        deltas.write(commands, shard.number()).await?;
+        Ok(parked)
     }
 }
 

@@ -1,14 +1,14 @@
 //! The schema: older, altered, incomplete; and documents that nobody can read.
 
 use jobrunr_core::storage::{ClaimRequest, JobSearch, JobStore, SetUp, StorageError, StorageProvider};
-use jobrunr_core::{Job, StateName};
+use jobrunr_core::{Job, JobId, JobState, StateName};
 use jobrunr_storage_mongo::mongodb::IndexModel;
 use jobrunr_storage_mongo::mongodb::bson::{Bson, Document, doc};
 use jobrunr_storage_mongo::mongodb::options::IndexOptions;
 use storage_conformance_tests::TestDatabase;
 
 use crate::support::{Mongo, stored_id};
-use crate::{a_server, an_enqueued_job, at};
+use crate::{a_definition, a_server, an_enqueued_job, at};
 
 fn mismatch(answer: Result<(), StorageError>) -> String {
     match answer {
@@ -71,6 +71,7 @@ async fn documents_spoiled_in_any_way_are_parked_and_the_others_claimed() {
         doc! { "$set": { "history": Bson::Array(Vec::new()) } },
         doc! { "$unset": { "payload": "" } },
         doc! { "$set": { "payload": 7 } },
+        doc! { "$set": { "version": "one" } },
         doc! { "$set": { "labels": "none" } },
         doc! { "$set": { "metadata": { "nameless": "1" } } },
         doc! { "$set": { "rank": i64::MAX } },
@@ -82,7 +83,7 @@ async fn documents_spoiled_in_any_way_are_parked_and_the_others_claimed() {
         let changed = documents.update_one(doc! { "_id": stored_id(job.id()) }, spoil.clone()).await.unwrap();
         spoiled += changed.modified_count;
     }
-    assert_eq!(spoiled, 8);
+    assert_eq!(spoiled, 9);
     let good = an_enqueued_job();
     storage.insert_jobs(std::slice::from_ref(&good)).await.unwrap();
 
@@ -95,6 +96,32 @@ async fn documents_spoiled_in_any_way_are_parked_and_the_others_claimed() {
     assert_eq!(claimed.iter().map(Job::id).collect::<Vec<_>>(), [good.id()]);
     let counts = storage.job_counts().await.unwrap();
     assert_eq!(counts.in_state(StateName::Enqueued), 0, "none is in line any more");
+    storage.close().await;
+    fresh.destroy().await;
+}
+
+#[tokio::test]
+async fn a_broken_scheduled_job_does_not_hold_up_others_that_are_due() {
+    let Some(fresh) = Mongo::StandAlone.fresh().await else { return };
+    let storage = fresh.open_mongo(None).await.unwrap();
+    storage.set_up(SetUp::Migrate).await.unwrap();
+    let scheduled = |second| {
+        let state = JobState::scheduled(at(second));
+        Job::new(JobId::new(), a_definition(), state, at(0)).unwrap()
+    };
+    let (broken, good) = (scheduled(1), scheduled(2));
+    storage.insert_jobs(&[broken.clone(), good.clone()]).await.unwrap();
+    let documents = fresh.database().collection::<Document>("jobrunr_jobs");
+    let spoil = doc! { "$set": { "history": "none" } };
+    documents.update_one(doc! { "_id": stored_id(broken.id()) }, spoil).await.unwrap();
+
+    let mut released = Vec::new();
+    for _ in 0..2 {
+        released.extend(storage.enqueue_due_jobs(at(5), 1).await.unwrap().released);
+    }
+
+    assert_eq!(released, [good.id()]);
+    assert_eq!(storage.job_counts().await.unwrap().in_state(StateName::Failed), 1, "it is parked");
     storage.close().await;
     fresh.destroy().await;
 }
