@@ -2,6 +2,7 @@
 
 #[doc(hidden)]
 pub mod __private;
+mod background_job;
 pub mod clock;
 mod context;
 pub mod filters;
@@ -23,6 +24,7 @@ mod state;
 pub mod storage;
 pub mod trace;
 
+pub use background_job::{AlreadyInitialised, BackgroundJob};
 pub use context::{
     JobContext, JobLog, JobLogLine, JobLogger, JobProgress, JobRun, LogLevel, MetadataError, ProgressBar,
     RunLease, UnlimitedLease,

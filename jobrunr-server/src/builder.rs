@@ -7,6 +7,7 @@ use std::time::Duration;
 use jobrunr_core::clock::{Clock, StorageClock, SystemClock};
 use jobrunr_core::filters::{JobFilter, JobFilters};
 use jobrunr_core::handler::Provided;
+use jobrunr_core::recurring::RecurringJobDraft;
 use jobrunr_core::retry::{Retries, RetryPolicy};
 use jobrunr_core::schedule::CustomSchedules;
 use jobrunr_core::storage::StorageProvider;
@@ -208,6 +209,12 @@ impl BackgroundJobServerBuilder {
     /// # Errors
     /// [`ServerError`] saying what is wrong; nothing runs then.
     pub async fn start(self) -> Result<BackgroundJobServer, ServerError> {
+        let Assembly { engine, inboxes, recurring_jobs } = self.assemble()?;
+        BackgroundJobServer::start(engine, inboxes, recurring_jobs).await
+    }
+
+    /// Checks everything and puts the server together.
+    pub(crate) fn assemble(self) -> Result<Assembly, ServerError> {
         let Self {
             storage,
             options,
@@ -246,6 +253,14 @@ impl BackgroundJobServerBuilder {
             saved,
             suspects,
         };
-        BackgroundJobServer::start(Engine::new(parts), inboxes, recurring_jobs).await
+        Ok(Assembly { engine: Engine::new(parts), inboxes, recurring_jobs })
     }
+}
+
+/// A server that was put together and is not started.
+pub(crate) struct Assembly {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) inboxes: Inboxes,
+    /// What is to be saved when it starts.
+    pub(crate) recurring_jobs: Vec<RecurringJobDraft<'static>>,
 }

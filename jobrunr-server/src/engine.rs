@@ -231,6 +231,12 @@ impl Engine {
         }
     }
 
+    /// Whether no outcome is left to be saved and no filter to be told.
+    #[cfg(feature = "testing")]
+    pub(crate) fn is_settled(&self) -> bool {
+        self.unsettled.load(Ordering::Acquire) == 0
+    }
+
     /// Gives jobs that were not started back to their queues.
     pub(crate) fn give_back(&self, jobs: Vec<Claimed>, reason: &str) {
         for Claimed { mut job, life } in jobs {

@@ -33,6 +33,8 @@ mod retention;
 mod run;
 mod server;
 mod shutdown;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use builder::BackgroundJobServerBuilder;
 pub use error::ServerError;

@@ -102,7 +102,7 @@ fn poll_interval(engine: &Engine) -> Duration {
     }
 }
 
-async fn release(engine: &Engine) -> Result<(), StorageError> {
+pub(super) async fn release(engine: &Engine) -> Result<(), StorageError> {
     loop {
         // Race: a job that is scheduled from here on is noted anew, whether or not the storage sees it yet.
         engine.due_times.forget();

@@ -1,6 +1,8 @@
 //! What keeps the jobs of the cluster in order. Each chore is a task of its own with its own back-off: none can stop another.
 
 mod due;
+#[cfg(feature = "testing")]
+mod inline;
 mod orphans;
 mod overlap;
 mod problems;
@@ -18,6 +20,8 @@ use jobrunr_core::storage::StorageError;
 use tokio::sync::Notify;
 
 pub(crate) use due::{DueTimes, keep_releasing};
+#[cfg(feature = "testing")]
+pub(crate) use inline::Chores;
 pub(crate) use orphans::keep_rescuing;
 pub(crate) use problems::keep_looking;
 pub(crate) use recurring::keep_ticking;

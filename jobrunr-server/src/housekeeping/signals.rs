@@ -42,7 +42,7 @@ pub(crate) async fn keep_timing_out(engine: Arc<Engine>) {
 }
 
 /// Fails the jobs whose time is up; tells when that of another one will be.
-async fn time_out(engine: &Engine) -> Result<Option<DateTime<Utc>>, StorageError> {
+pub(super) async fn time_out(engine: &Engine) -> Result<Option<DateTime<Utc>>, StorageError> {
     let mut query = JobQuery::in_state(StateName::Processed)
         .order(JobOrder::ascending(OrderField::UpdatedAt))
         .limit(HOUSEKEEPING_PAGE);
