@@ -19,6 +19,10 @@ pub use jobrunr_server as server;
 #[cfg(feature = "mongo")]
 pub use jobrunr_storage_mongo as mongo;
 
+#[cfg(feature = "testing")]
+#[doc(inline)]
+pub use jobrunr_server::testing;
+
 #[cfg(feature = "mysql")]
 pub use jobrunr_storage_mysql as mysql;
 

@@ -17,8 +17,8 @@ pub use jobrunr_core::storage::{
     StorageProvider,
 };
 pub use jobrunr_core::{
-    HistoryEntry, Inject, Job, JobBuilder, JobContext, JobError, JobFunction, JobHandler, JobId, JobRequest,
-    JobResult, JobScheduler, JobState, QueueName, SchedulerError,
+    BackgroundJob, HistoryEntry, Inject, Job, JobBuilder, JobContext, JobError, JobFunction, JobHandler,
+    JobId, JobRequest, JobResult, JobScheduler, JobState, QueueName, SchedulerError,
 };
 
 #[cfg(feature = "macros")]

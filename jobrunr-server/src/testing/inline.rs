@@ -13,8 +13,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join5};
 use jobrunr_core::recurring::RecurringJobDraft;
 use jobrunr_core::storage::{
-    ClaimRequest, JobOrder, JobQuery, OrderField, RecurringJobQuery, SignatureSelection,
-    StorageError,
+    ClaimRequest, JobOrder, JobQuery, OrderField, RecurringJobQuery, SignatureSelection, StorageError,
 };
 use jobrunr_core::{Job, StateName};
 
