@@ -24,11 +24,7 @@ pub(crate) async fn keep_listening(engine: Arc<Engine>, mut changes: ChangeStrea
 
 fn act_on(engine: &Engine, change: Change) {
     match change {
-        Change::JobsReady { queue } => {
-            if engine.settings.queues.serves(&queue) {
-                engine.expect_work();
-            }
-        }
+        Change::JobsReady { queue } if engine.settings.queues.serves(&queue) => engine.expect_work(),
         Change::JobScheduled { scheduled_at } => engine.job_is_due_at(scheduled_at),
         Change::JobChanged { id, state: StateName::Deleted }
             if engine.holdings.find_running(id).is_some() =>
