@@ -75,7 +75,9 @@ pub enum SchedulerError {
     #[error("there is no job {0}; it may have been purged")]
     NotFound(JobId),
     /// [`BackgroundJob`](crate::BackgroundJob) was used before it was given a scheduler.
-    #[error("`BackgroundJob` has no scheduler yet; call `BackgroundJob::init(scheduler)` once, before anything else here")]
+    #[error(
+        "`BackgroundJob` has no scheduler yet; call `BackgroundJob::init(scheduler)` once, before anything else here"
+    )]
     NotInitialised,
     /// The state of the job does not allow it.
     #[error("cannot {action} job {id}")]

@@ -1,5 +1,7 @@
 //! What a scheduler does to recurring jobs, on the in-memory storage with a moved clock.
 
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 use std::sync::Arc;
 use std::time::Duration;
 

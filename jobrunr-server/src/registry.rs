@@ -36,6 +36,7 @@ pub(crate) enum RunError {
 /// A handler as the builder was given it, before anything is checked.
 pub(crate) struct Registration {
     /// Which function it is, if it is one.
+    #[cfg_attr(not(feature = "register-all"), expect(dead_code, reason = "only a collection has doubles"))]
     function: Option<TypeId>,
     job_types: Vec<&'static str>,
     dependencies: Vec<Dependency>,

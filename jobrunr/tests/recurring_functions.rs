@@ -1,6 +1,8 @@
 //! `#[recurring]` beside `#[job]`, and what a server does about it when it starts.
 #![cfg(all(feature = "macros", feature = "server"))]
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use jobrunr::prelude::*;
 use jobrunr::recurring::{MisfirePolicy, OverlapPolicy, RecurringJob};
 use jobrunr::schedule::Tz;
@@ -20,7 +22,11 @@ async fn daily_report(_context: JobContext) -> JobResult {
 
 #[job(type = "app::beat")]
 #[recurring(interval = "1m30s")]
-fn beat() {}
+fn beat() {
+    BEATS.fetch_add(1, Ordering::Relaxed);
+}
+
+static BEATS: AtomicU32 = AtomicU32::new(0);
 
 #[recurring(id = "often", cron = "*/5 * * * *", misfire = RunOnce)]
 #[job]
@@ -90,5 +96,8 @@ async fn the_attribute_says_all_about_the_recurring_job() {
 #[tokio::test]
 async fn a_recurring_function_stays_callable() {
     clean_up().await;
-    beat();
+    let beat_once = || beat();
+    beat_once();
+
+    assert_eq!(BEATS.load(Ordering::Relaxed), 1);
 }

@@ -9,12 +9,15 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::cargo;
+use crate::{cargo, databases};
 
 /// How long one example may run.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
 
-/// Builds the facade's examples and runs each.
+/// Examples that need a database, and the variable that they read its URL from.
+const NEEDS: &[(&str, &str)] = &[("axum_app", "JOBRUNR_TEST_POSTGRES_URL")];
+
+/// Builds the facade's examples and runs each; those whose database is not there are passed over, and that is told.
 ///
 /// # Errors
 /// If one does not build, does not end well, or does not end.
@@ -24,11 +27,23 @@ pub(crate) fn run_all(root: &Path) -> Result<()> {
         cargo::output(root, &[arguments.as_slice(), &["--message-format=json-render-diagnostics"]].concat())?;
     let examples: Vec<_> = messages.lines().filter_map(example).collect();
     ensure!(!examples.is_empty(), "there is no example");
+    let databases = databases::environment(root);
     for (name, program) in examples {
+        if let Some(variable) = missing(&name, &databases) {
+            println!("    example {name} SKIPPED: {variable} is not set, and no such database runs");
+            continue;
+        }
         println!("    example {name}");
-        run(&name, &mut Command::new(program), TIME_LIMIT)?;
+        run(&name, Command::new(program).envs(databases.iter().cloned()), TIME_LIMIT)?;
     }
     Ok(())
+}
+
+/// The variable of the database that an example needs and that is not there.
+fn missing(example: &str, databases: &[(&str, String)]) -> Option<&'static str> {
+    let (_, needed) = NEEDS.iter().find(|(name, _)| *name == example)?;
+    let is_there = databases.iter().any(|(variable, _)| variable == needed);
+    (!is_there).then_some(*needed)
 }
 
 /// Name and program of an example, if this is cargo's message that it was built.
@@ -88,6 +103,15 @@ mod tests {
         assert_eq!(example(built), Some(("quickstart".to_owned(), PathBuf::from("/t/q"))));
         assert_eq!(example(library), None);
         assert_eq!(example("warning: not json"), None);
+    }
+
+    #[test]
+    fn an_example_whose_database_is_not_there_is_told_from_one_that_needs_none() {
+        let databases = [("JOBRUNR_TEST_POSTGRES_URL", "postgres://h/d".to_owned())];
+
+        assert_eq!(missing("axum_app", &[]), Some("JOBRUNR_TEST_POSTGRES_URL"));
+        assert_eq!(missing("axum_app", &databases), None);
+        assert_eq!(missing("quickstart", &[]), None);
     }
 
     #[cfg(unix)]

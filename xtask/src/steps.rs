@@ -95,7 +95,7 @@ fn doctests(root: &Path) -> Result<Outcome> {
 }
 
 fn examples(root: &Path) -> Result<Outcome> {
-    examples::run_all(root)?;
+    databases::with_all(root, || examples::run_all(root))?;
     Ok(Outcome::Passed)
 }
 

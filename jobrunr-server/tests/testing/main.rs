@@ -1,5 +1,7 @@
 //! The test kit: that it runs jobs as a server does, within the call, at the time it is told; and what it says.
 
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 mod assertions;
 mod kit;
 mod server_like;

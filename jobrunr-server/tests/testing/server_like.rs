@@ -104,7 +104,8 @@ async fn a_job_goes_through_the_same_hooks_and_states_as_on_a_server() {
 
     let on_a_server = Diary::default();
     let clock = Arc::new(TokioClock::starting_at(kit.now()));
-    let memory = MemoryStorage::with_options(MemoryStorageOptions::default().clock(clock.clone()));
+    let memory =
+        MemoryStorage::with_options(MemoryStorageOptions::default().clock(Arc::<TokioClock>::clone(&clock)));
     let builder = BackgroundJobServer::builder(Arc::new(memory.clone())).clock(clock);
     let server = moody_server(&on_a_server)(builder).start().await.unwrap();
     server.pause();

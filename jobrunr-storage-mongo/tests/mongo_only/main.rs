@@ -1,5 +1,7 @@
 //! What the suite cannot know: MongoDB killed, failed over, asked for its plans, refusing users.
 
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 #[path = "../support/mod.rs"]
 mod support;
 
