@@ -19,6 +19,7 @@ use axum::http::StatusCode;
 use axum::routing::{get, post};
 use jobrunr::postgres::{EnqueueIn as _, PostgresOptions, PostgresStorage};
 use jobrunr::prelude::*;
+use jobrunr::server::Health;
 use jobrunr::storage::SetUp;
 use sqlx::PgPool;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -43,7 +44,6 @@ async fn confirm(order: i64, pool: Inject<PgPool>) -> JobResult {
 struct App {
     pool: PgPool,
     scheduler: JobScheduler,
-    server: Arc<BackgroundJobServer>,
 }
 
 #[derive(Deserialize)]
@@ -78,8 +78,16 @@ async fn status(State(app): State<App>, Path(id): Path<i64>) -> Result<String, R
     }
 }
 
-async fn health(State(app): State<App>) -> String {
-    format!("{:?}", app.server.health())
+async fn health(State(server): State<Arc<BackgroundJobServer>>) -> (StatusCode, String) {
+    match server.health() {
+        Health::Up => (StatusCode::OK, "UP".to_owned()),
+        // The server mends this by itself: restarting the process would not help.
+        Health::Degraded { since, why } => (StatusCode::OK, format!("DEGRADED since {since}: {why}")),
+        Health::Down { since, why } => {
+            (StatusCode::SERVICE_UNAVAILABLE, format!("DOWN since {since}: {why}"))
+        }
+        _ => (StatusCode::SERVICE_UNAVAILABLE, "unknown".to_owned()),
+    }
 }
 
 fn failed(error: impl std::error::Error) -> Refusal {
@@ -110,12 +118,12 @@ async fn main() -> Result<(), Error> {
     let server = BackgroundJobServer::builder(Arc::clone(&storage)).job(confirm).provide(pool.clone());
     let server = Arc::new(server.start().await?);
     let scheduler = JobScheduler::new(Arc::clone(&storage));
-    let app = App { pool: pool.clone(), scheduler, server: Arc::clone(&server) };
+    let app = App { pool: pool.clone(), scheduler };
     let routes = Router::new()
         .route("/orders", post(order))
         .route("/orders/{id}", get(status))
-        .route("/health", get(health))
-        .with_state(app);
+        .with_state(app)
+        .route("/health", get(health).with_state(Arc::clone(&server)));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     let web = tokio::spawn(axum::serve(listener, routes).into_future());
@@ -157,7 +165,8 @@ async fn play(address: SocketAddr, pool: &PgPool, storage: &dyn StorageProvider)
     };
     tokio::time::timeout(Duration::from_secs(20), confirmed).await??;
     println!("client: order {id} is confirmed");
-    println!("client: {}", request(address, "GET", "/health", "").await?.1);
+    let (status, health) = request(address, "GET", "/health", "").await?;
+    println!("client: the server is {health} ({status})");
     Ok(())
 }
 

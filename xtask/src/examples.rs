@@ -17,16 +17,82 @@ const TIME_LIMIT: Duration = Duration::from_secs(60);
 /// Examples that need a database, and the variable that they read its URL from.
 const NEEDS: &[(&str, &str)] = &[("axum_app", "JOBRUNR_TEST_POSTGRES_URL")];
 
-/// Builds the facade's examples and runs each; those whose database is not there are passed over, and that is told.
+/// What each example must have told when it ends, line by line; only the beginnings, if times or ids follow.
+const TELLS: &[(&str, &[&str])] = &[
+    (
+        "axum_app",
+        &[
+            "client: ordered a book, it is order 1",
+            "client: ordered nothing, and was refused (422); there are 1 order and 1 job",
+            "job:    order 1 is confirmed",
+            "client: order 1 is confirmed",
+            "client: the server is UP (200)",
+        ],
+    ),
+    (
+        "custom_storage",
+        &["Greet Ada: 3 states since ", "Greet Grace: 3 states since ", "Greet Barbara: 3 states since "],
+    ),
+    (
+        "external_jobs",
+        &[
+            "approved: a text about Rust",
+            "declined: a text about tea, so it is written anew",
+            "declined after it was approved: 409",
+            "text:  Rust is good, & that's <b>bold</b> to say.",
+            "text:  Tea is very good, & that's <b>bold</b> to say.",
+            "film:  https://films.example.org/a-cat-on-a-train.mp4",
+        ],
+    ),
+    (
+        "graceful_shutdown",
+        &[
+            "quick      ENQUEUED → PROCESSING by first → SUCCEEDED",
+            "polite     ENQUEUED → PROCESSING by first → ENQUEUED (the server stopped) → PROCESSING by second → SUCCEEDED",
+            "stubborn   ENQUEUED → PROCESSING by first → ENQUEUED (the server stopped) → PROCESSING by second → SUCCEEDED",
+            "waiting 1  ENQUEUED → PROCESSING by first → ENQUEUED (the server stopped) → PROCESSING by second → SUCCEEDED",
+            "waiting 6  ENQUEUED → PROCESSING by second → SUCCEEDED",
+        ],
+    ),
+    ("quickstart", &["  SUCCEEDED     5", "  FAILED        1"]),
+    (
+        "recurring",
+        &[
+            "  report of sales        tick none, it was triggered",
+            "  slow: begins           tick ",
+            "  slow: ends             tick ",
+            "  beat                   tick ",
+            "What is left:",
+            "Without the beat:",
+        ],
+    ),
+    (
+        "testing",
+        &[
+            "  Remind ada@example.org (attempt 1) SUCCEEDED",
+            "  Welcome busy@example.org (attempt 2) SUCCEEDED",
+            "no ENQUEUED job is WelcomeJob { email: \"grace@example.org\" }; of the type `welcome` there are:",
+            "  ENQUEUED    welcome  {\"email\":\"ada@example.org\"}",
+        ],
+    ),
+];
+
+/// Builds the facade's examples, runs each, and looks at what it tells; those whose database is not there are passed over, and that is told.
 ///
 /// # Errors
-/// If one does not build, does not end well, or does not end.
+/// If one does not build, does not end well, does not end, or does not tell what it should.
 pub(crate) fn run_all(root: &Path) -> Result<()> {
     let arguments = ["build", "--workspace", "--all-features", "--examples"];
     let messages =
         cargo::output(root, &[arguments.as_slice(), &["--message-format=json-render-diagnostics"]].concat())?;
-    let examples: Vec<_> = messages.lines().filter_map(example).collect();
-    ensure!(!examples.is_empty(), "there is no example");
+    let mut examples: Vec<_> = messages.lines().filter_map(example).collect();
+    examples.sort();
+    let built: Vec<&str> = examples.iter().map(|(name, _)| name.as_str()).collect();
+    let expected: Vec<&str> = TELLS.iter().map(|(name, _)| *name).collect();
+    ensure!(
+        built == expected,
+        "there are the examples {built:?}, but what they tell is known of {expected:?}"
+    );
     let databases = databases::environment(root);
     for (name, program) in examples {
         if let Some(variable) = missing(&name, &databases) {
@@ -34,9 +100,18 @@ pub(crate) fn run_all(root: &Path) -> Result<()> {
             continue;
         }
         println!("    example {name}");
-        run(&name, Command::new(program).envs(databases.iter().cloned()), TIME_LIMIT)?;
+        let told = run(&name, Command::new(program).envs(databases.iter().cloned()), TIME_LIMIT)?;
+        if let Some(line) = untold(&name, &told) {
+            bail!("example {name} does not tell `{line}`");
+        }
     }
     Ok(())
+}
+
+/// The first line that an example should have told and has not.
+fn untold(example: &str, told: &str) -> Option<&'static str> {
+    let expected = TELLS.iter().find(|(name, _)| *name == example).map_or(&[][..], |(_, lines)| *lines);
+    expected.iter().copied().find(|line| !told.lines().any(|told| told.starts_with(line)))
 }
 
 /// The variable of the database that an example needs and that is not there.
@@ -54,7 +129,8 @@ fn example(message: &str) -> Option<(String, PathBuf)> {
     Some((name.to_owned(), PathBuf::from(message["executable"].as_str()?)))
 }
 
-fn run(name: &str, program: &mut Command, limit: Duration) -> Result<()> {
+/// What the program tells until it ends well.
+fn run(name: &str, program: &mut Command, limit: Duration) -> Result<String> {
     let folder = std::env::temp_dir().join(format!("jobrunr-example-{name}-{}", std::process::id()));
     std::fs::create_dir_all(&folder).with_context(|| format!("no folder {} ", folder.display()))?;
     let end = run_in(&folder, program, limit).with_context(|| format!("example {name}"));
@@ -62,7 +138,7 @@ fn run(name: &str, program: &mut Command, limit: Duration) -> Result<()> {
     end
 }
 
-fn run_in(folder: &Path, program: &mut Command, limit: Duration) -> Result<()> {
+fn run_in(folder: &Path, program: &mut Command, limit: Duration) -> Result<String> {
     let mut child = program.current_dir(folder).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
     let mut output = child.stdout.take().context("no output")?;
     let (ended, end) = mpsc::channel();
@@ -87,7 +163,7 @@ fn run_in(folder: &Path, program: &mut Command, limit: Duration) -> Result<()> {
     if !status.success() {
         bail!("ended with {status}");
     }
-    Ok(())
+    Ok(text)
 }
 
 #[cfg(test)]
@@ -112,6 +188,27 @@ mod tests {
         assert_eq!(missing("axum_app", &[]), Some("JOBRUNR_TEST_POSTGRES_URL"));
         assert_eq!(missing("axum_app", &databases), None);
         assert_eq!(missing("quickstart", &[]), None);
+    }
+
+    #[test]
+    fn a_line_that_an_example_does_not_tell_is_named() {
+        assert_eq!(untold("quickstart", "  SUCCEEDED     5\n  FAILED        1"), None);
+        assert_eq!(untold("quickstart", "  SUCCEEDED     6"), Some("  SUCCEEDED     5"));
+    }
+
+    #[test]
+    fn every_example_begins_with_how_it_is_run() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../jobrunr/examples");
+
+        for (name, _) in TELLS {
+            let one_file = folder.join(format!("{name}.rs"));
+            let file = if one_file.exists() { one_file } else { folder.join(name).join("main.rs") };
+            let text = std::fs::read_to_string(&file).unwrap();
+            let head: Vec<&str> = text.lines().take_while(|line| line.starts_with("//!")).collect();
+
+            assert!(head.iter().any(|line| line.contains(&format!("--example {name}"))), "{name}");
+            assert!(head.len() >= 7, "{name} does not say what one sees");
+        }
     }
 
     #[cfg(unix)]
