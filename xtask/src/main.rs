@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod arrows;
+mod backends;
 mod bench;
 mod cargo;
 mod databases;

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 use crate::gate::{Outcome, Step};
-use crate::{arrows, cargo, databases, examples, facade, pages, supply, workspace};
+use crate::{arrows, backends, cargo, databases, examples, facade, pages, supply, workspace};
 
 /// Every step, cheap ones first. All that build the workspace do it with the same features, so that they share their work.
 pub(crate) const ALL: &[Step] = &[
@@ -18,6 +18,12 @@ pub(crate) const ALL: &[Step] = &[
         run: supply,
     },
     Step { name: "pages", what: "what the pages name is there", is_fast: true, run: pages },
+    Step {
+        name: "backends",
+        what: "docs/backends.md tells what the code says",
+        is_fast: true,
+        run: backends,
+    },
     Step { name: "clippy", what: "no lint complains", is_fast: true, run: clippy },
     Step { name: "tests", what: "every test passes", is_fast: true, run: tests },
     Step { name: "doctests", what: "every example in the documentation runs", is_fast: false, run: doctests },
@@ -64,6 +70,10 @@ fn supply(root: &Path) -> Result<Outcome> {
 
 fn pages(root: &Path) -> Result<Outcome> {
     pass_without(&pages::violations(root)?)
+}
+
+fn backends(root: &Path) -> Result<Outcome> {
+    pass_without(&backends::violations(root)?)
 }
 
 fn features(root: &Path) -> Result<Outcome> {
