@@ -17,7 +17,8 @@
 //! | a job is deleted while it runs | the same, and nothing at all at the end of the run | the scheduler's |
 //! | a job is cleared away | save, applied DELETED | the master's |
 //!
-//! *Applied* is `on_state_applied`. A save that loses against another one calls nothing.
+//! Within one hook the filters are called in the order they were added in; one that is [for a type of
+//! job](crate::OnJobType) takes its turn among them. *Applied* is `on_state_applied`. A save that loses against another one calls nothing.
 
 use std::fmt;
 use std::panic::AssertUnwindSafe;

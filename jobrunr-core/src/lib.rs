@@ -13,6 +13,7 @@ mod json_text;
 pub mod limits;
 pub mod memory;
 mod names;
+mod on_job_type;
 pub mod problems;
 pub mod recurring;
 mod request;
@@ -35,6 +36,7 @@ pub use job::{Job, JobDefinition, JobMetadata, JobSettings, ServerRef, StoredJob
 pub use json_text::JsonText;
 pub use memory::{MemoryStorage, MemoryStorageOptions};
 pub use names::{InvalidName, JobSignature, Label, Labels, QueueName, RecurringJobId, TooManyLabels};
+pub use on_job_type::OnJobType;
 pub use request::{InvalidJob, JobBuilder, JobDraft, JobOptions, JobRequest};
 pub use results::UnfitResult;
 pub use scheduler::{AwaitError, JobScheduler, SchedulerError, Signal, SignalError};

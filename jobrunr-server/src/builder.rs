@@ -88,7 +88,8 @@ impl BackgroundJobServerBuilder {
         self
     }
 
-    /// Shows jobs to this filter on their way, after those added before.
+    /// Shows jobs to this filter on their way, after those added before; with
+    /// [`OnJobType`](jobrunr_core::OnJobType) jobs of one type only.
     ///
     /// It also sees the jobs that are created with the scheduler of the server, as handlers do.
     pub fn filter(mut self, filter: impl JobFilter) -> Self {
@@ -166,7 +167,8 @@ impl BackgroundJobServerBuilder {
         self
     }
 
-    /// Asks this policy about failed runs after those added before.
+    /// Asks this policy about failed runs after those added before; with [`OnJobType`](jobrunr_core::OnJobType) about runs
+    /// of one type of job only.
     pub fn retry_policy(mut self, policy: impl RetryPolicy + 'static) -> Self {
         self.retries = self.retries.policy(policy);
         self
