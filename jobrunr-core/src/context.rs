@@ -163,9 +163,10 @@ impl JobContext {
         self.notebook().keep_flushing(self.run()).await;
     }
 
-    /// Notes that the handler has ended: the run saves nothing any more but what it has logged.
-    pub fn close(&self) {
-        self.notebook().close();
+    /// Notes that the handler has ended: the run saves nothing any more but what it has logged. Tells whether some of that is
+    /// not stored yet.
+    pub fn close(&self) -> bool {
+        self.notebook().close()
     }
 
     /// Creates follow-up jobs.

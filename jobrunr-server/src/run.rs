@@ -142,12 +142,13 @@ async fn supervise(engine: &Engine, run: &Run, context: JobContext) -> Ending {
 async fn beside<T>(engine: &Engine, context: &JobContext, ending: impl Future<Output = T>) -> T {
     match select(pin!(ending), pin!(context.keep_flushing())).await {
         Either::Left((ended, flushing)) => {
-            context.close();
-            tokio::select! {
-                biased;
-                () = flushing => {}
-                () = time_for_last_lines(engine) => {
-                    tracing::warn!(job.id = %context.job_id(), "the last log lines of a run were not stored in time");
+            if context.close() {
+                tokio::select! {
+                    biased;
+                    () = flushing => {}
+                    () = time_for_last_lines(engine) => {
+                        tracing::warn!(job.id = %context.job_id(), "the last log lines of a run were not stored in time");
+                    }
                 }
             }
             ended

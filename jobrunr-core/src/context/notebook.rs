@@ -116,10 +116,15 @@ impl Notebook {
         }
     }
 
-    /// Notes that the run has ended: what is there is written, and nothing more is taken on.
-    pub(super) fn close(&self) {
-        self.with(|pages| pages.is_closed = true);
+    /// Notes that the run has ended: what is there is written, and nothing more is taken on; tells whether anything is there
+    /// that is not written yet.
+    pub(super) fn close(&self) -> bool {
+        let has_news = self.with(|pages| {
+            pages.is_closed = true;
+            pages.has_news()
+        });
         self.news.notify_one();
+        has_news
     }
 
     /// Waits until the notebook is closed; only the task that keeps flushing may wait for it.
