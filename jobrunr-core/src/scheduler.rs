@@ -397,6 +397,7 @@ impl JobScheduler {
             }
             match self.storage.save_job(&mut job).await {
                 Ok(()) => {
+                    self.storage.tell_ended([&job]);
                     self.filters.applied(&job, &entries).await;
                     return Ok(());
                 }

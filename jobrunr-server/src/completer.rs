@@ -212,6 +212,7 @@ impl Completer<'_> {
     fn settle(&self, batch: Batch, lost: &HashSet<JobId>) {
         let engine = self.engine;
         let count = batch.jobs.len();
+        engine.storage.tell_ended(&batch.jobs);
         self.forget(batch.claims.iter().map(|(claim, _)| *claim));
         for job in batch.jobs {
             if lost.contains(&job.id()) {

@@ -104,9 +104,17 @@ impl RecurringJobStore for MongoStorage {
         Ok(jobs)
     }
 
-    async fn delete_recurring_job(&self, id: &RecurringJobId) -> Result<bool, StorageError> {
+    async fn delete_recurring_job(
+        &self,
+        id: &RecurringJobId,
+        version: Option<Version>,
+    ) -> Result<bool, StorageError> {
         let recurring = self.recurring();
-        let delete = recurring.delete_one(doc! { "_id": id.as_str() });
+        let mut stored = doc! { "_id": id.as_str() };
+        if let Some(version) = version {
+            stored.insert("version", version_number(version));
+        }
+        let delete = recurring.delete_one(stored);
         let deleted = self.call("delete a recurring job", delete.into_future()).await?.deleted_count > 0;
         if deleted {
             self.hint(Hints::recurring_jobs_changed());

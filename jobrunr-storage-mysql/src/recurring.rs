@@ -48,8 +48,12 @@ impl RecurringJobStore for MySqlStorage {
             .await
     }
 
-    async fn delete_recurring_job(&self, id: &RecurringJobId) -> Result<bool, StorageError> {
-        let work = DeleteRecurringJob { id: id.clone() };
+    async fn delete_recurring_job(
+        &self,
+        id: &RecurringJobId,
+        version: Option<Version>,
+    ) -> Result<bool, StorageError> {
+        let work = DeleteRecurringJob { id: id.clone(), version };
         self.shared.write("delete a recurring job", work).await
     }
 }
@@ -138,6 +142,7 @@ impl Work for SaveRecurringJob {
 
 struct DeleteRecurringJob {
     id: RecurringJobId,
+    version: Option<Version>,
 }
 
 #[async_trait]
@@ -145,7 +150,8 @@ impl Work for DeleteRecurringJob {
     type Output = bool;
 
     async fn run(&mut self, session: &mut Session<'_>) -> Outcome<bool> {
-        let values = Values::new().bytes(self.id.as_str().as_bytes());
+        let version = self.version.map(|version| i64::try_from(version.number()).unwrap_or(i64::MAX));
+        let values = Values::new().bytes(self.id.as_str().as_bytes()).number(version);
         Ok(session.execute(&session.shared.statements.delete_recurring, values).await? > 0)
     }
 

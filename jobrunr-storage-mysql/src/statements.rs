@@ -290,7 +290,7 @@ statements! {
     list_recurring = "SELECT id, version, body FROM {p}jobrunr_recurring_job WHERE id > ? ORDER BY id LIMIT ?";
     list_due_recurring = "SELECT id, version, body FROM {p}jobrunr_recurring_job FORCE INDEX (due) \
         WHERE paused = 0 AND next_run_at <= ? AND id > ? ORDER BY id LIMIT ?";
-    delete_recurring = "DELETE FROM {p}jobrunr_recurring_job WHERE id = ?";
+    delete_recurring = "DELETE FROM {p}jobrunr_recurring_job WHERE id = ? AND version = COALESCE(?, version)";
 
     storage_time = "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01 00:00:00', UTC_TIMESTAMP(6))";
     announce_server = "INSERT INTO {p}jobrunr_server \

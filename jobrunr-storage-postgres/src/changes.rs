@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use jobrunr_core::storage::{Change, ChangeFeed, ChangeHub, ChangeStream, StorageError};
+use jobrunr_core::storage::{AwaitedJobs, Change, ChangeFeed, ChangeHub, ChangeStream, StorageError};
 use jobrunr_core::{Job, JobId, JobState, QueueName, StateName};
 use jobrunr_storage_sql::{from_micros, micros};
-use sqlx::Row;
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgConnectOptions;
+use sqlx::{Postgres, Row};
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
@@ -199,6 +200,10 @@ impl ChangeFeed for PostgresStorage {
         }
         changes
     }
+
+    fn awaited_jobs(&self) -> Option<&AwaitedJobs> {
+        self.inner.feed.as_ref().and_then(|feed| feed.hub.awaited_jobs())
+    }
 }
 
 impl PostgresStorage {
@@ -256,10 +261,16 @@ impl PostgresStorage {
         Ok(channel)
     }
 
-    async fn notify(&self, hints: &Hints) -> Result<(), StorageError> {
-        let mut call = self.last_call("send hints").await?;
+    /// Sends hints on the connection that was kept, if there is one, and keeps it for the next.
+    async fn notify(
+        &self,
+        hints: &Hints,
+        kept: &mut Option<PoolConnection<Postgres>>,
+    ) -> Result<(), StorageError> {
+        let mut call = self.last_call_on(kept.take(), "send hints").await?;
         self.send(&mut call, &self.inner.statements.notify, hints).await?;
-        Ok(call.finish().await?)
+        *kept = call.finish_and_keep().await?.filter(|_| self.may_keep_connections());
+        Ok(())
     }
 }
 
@@ -279,6 +290,8 @@ impl Drop for Turn {
 
 impl Turn {
     async fn send_all(mut self) {
+        // While hints go on coming: a pool asks each connection that comes back whether it still works.
+        let mut kept = None;
         loop {
             let last_sent_at = self.storage.inner.outbox.with(|content| content.last_sent_at);
             if let Some(last_sent_at) = last_sent_at {
@@ -295,7 +308,7 @@ impl Turn {
                 self.has_ended = true;
                 return;
             }
-            if let Err(error) = self.storage.notify(&hints).await {
+            if let Err(error) = self.storage.notify(&hints, &mut kept).await {
                 // A lost hint costs time, never correctness: polling finds the work.
                 tracing::debug!("hints were lost: {error}");
             }

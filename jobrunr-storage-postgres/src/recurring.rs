@@ -88,8 +88,14 @@ impl RecurringJobStore for PostgresStorage {
         Ok(jobs)
     }
 
-    async fn delete_recurring_job(&self, id: &RecurringJobId) -> Result<bool, StorageError> {
-        let delete = self.statement(&self.inner.statements.delete_recurring).bind(id.as_str().to_owned());
+    async fn delete_recurring_job(
+        &self,
+        id: &RecurringJobId,
+        version: Option<Version>,
+    ) -> Result<bool, StorageError> {
+        let version = version.map(|version| i64::try_from(version.number()).unwrap_or(i64::MAX));
+        let delete = self.statement(&self.inner.statements.delete_recurring);
+        let delete = delete.bind(id.as_str().to_owned()).bind(version);
         let mut call = self.call("delete a recurring job").await?;
         let was_there = call.row(delete).await?.is_some();
         call.finish().await?;

@@ -86,10 +86,15 @@ impl RecurringJobStore for RedisStorage {
         Ok(found)
     }
 
-    async fn delete_recurring_job(&self, id: &RecurringJobId) -> Result<bool, StorageError> {
+    async fn delete_recurring_job(
+        &self,
+        id: &RecurringJobId,
+        version: Option<Version>,
+    ) -> Result<bool, StorageError> {
         let call = self.begin("delete a recurring job")?;
         let mut arguments = call.arguments(&TASK_DELETE);
-        arguments.arg(id.as_str());
+        // Nothing that is stored has the version 0.
+        arguments.arg(id.as_str()).arg(version.map_or(0, Version::number));
         let was_there: bool = call.run(&TASK_DELETE, &arguments, Keeps::Write).await?;
         if was_there {
             self.hint(Hints::recurring_jobs_changed());

@@ -44,11 +44,16 @@ impl RecurringJobStore for SqliteStorage {
         Ok(jobs)
     }
 
-    async fn delete_recurring_job(&self, id: &RecurringJobId) -> Result<bool, StorageError> {
+    async fn delete_recurring_job(
+        &self,
+        id: &RecurringJobId,
+        version: Option<Version>,
+    ) -> Result<bool, StorageError> {
         let id = id.clone();
+        let version = version.map(|version| i64::try_from(version.number()).unwrap_or(i64::MAX));
         self.write("delete a recurring job", move |session| {
             let mut delete = session.view.prepare(&session.view.statements.delete_recurring)?;
-            let deleted = delete.execute([id.as_str()])? > 0;
+            let deleted = delete.execute(params![id.as_str(), version])? > 0;
             if deleted {
                 session.note_change(Change::RecurringJobsChanged)?;
             }

@@ -166,7 +166,7 @@ statements! {
     list_due_recurring = "SELECT id, version, body FROM {p}jobrunr_recurring_job \
         INDEXED BY {p}jobrunr_recurring_job_due \
         WHERE paused = 0 AND next_run_at <= ?3 AND id > ?1 ORDER BY id LIMIT ?2";
-    delete_recurring = "DELETE FROM {p}jobrunr_recurring_job WHERE id = ?1";
+    delete_recurring = "DELETE FROM {p}jobrunr_recurring_job WHERE id = ?1 AND version = coalesce(?2, version)";
 
     announce_server = "INSERT INTO {p}jobrunr_server \
         (id, announcement, first_heartbeat_at, last_heartbeat_at, load) VALUES (?1, ?2, ?3, ?3, ?4) \

@@ -631,10 +631,22 @@ impl RecurringJobStore for RedbStorage {
         .await
     }
 
-    async fn delete_recurring_job(&self, id: &RecurringJobId) -> Result<bool, StorageError> {
+    async fn delete_recurring_job(
+        &self,
+        id: &RecurringJobId,
+        version: Option<Version>,
+    ) -> Result<bool, StorageError> {
         let id = id.clone();
         self.run("delete a recurring job", move |transaction| {
-            Ok(transaction.open_table(RECURRING)?.remove(id.as_str())?.is_some())
+            let mut table = transaction.open_table(RECURRING)?;
+            if let Some(version) = version {
+                let stored = table.get(id.as_str())?.map(|stored| decode(stored.value(), id.as_str()));
+                let stored: Option<RecurringJob> = stored.transpose()?;
+                if stored.is_none_or(|stored| stored.version != version) {
+                    return Ok(false);
+                }
+            }
+            Ok(table.remove(id.as_str())?.is_some())
         })
         .await
     }

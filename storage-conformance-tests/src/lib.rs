@@ -5,9 +5,12 @@ pub mod changes;
 pub mod claims;
 pub mod concurrency;
 mod content;
+pub mod context;
 mod dice;
+pub mod external;
 mod fixture;
 mod harness;
+mod house;
 pub mod jobs;
 pub mod life;
 mod list;
@@ -20,6 +23,7 @@ pub mod scheduled;
 pub mod search;
 pub mod servers;
 mod simple;
+pub mod ticks;
 
 pub use fixture::{Fixture, ScenarioResult};
 pub use harness::{

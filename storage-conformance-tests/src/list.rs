@@ -126,8 +126,25 @@ macro_rules! with_every_scenario {
             recurring::every_kind_of_schedule_survives [49] [];
             recurring::due_recurring_jobs_are_those_not_paused_whose_time_has_come [49] [];
             recurring::a_stale_recurring_job_is_a_conflict [50] [];
+            recurring::a_recurring_job_saved_anew_outlives_its_removal [50] [];
+            recurring::removals_and_saves_of_a_recurring_job_at_once_lose_no_save [50] [];
             recurring::of_masters_that_advance_a_tick_at_once_one_wins [50] [];
             recurring::ids_of_recurring_jobs_may_be_long_and_hold_all_allowed_characters [51] [];
+
+            ticks::a_recurring_job_is_paused_resumed_triggered_and_deleted_by_any_process [47, 50] [];
+            ticks::a_tick_has_one_run_however_many_masters_create_it [5, 50] [];
+
+            external::a_signal_of_another_process_completes_a_parked_job [6] [];
+            external::a_signal_wins_over_a_trigger_that_has_not_ended [8] [];
+            external::signals_and_ends_of_triggers_at_once_complete_each_job_once [8] [];
+            external::a_signalled_failure_is_retried_until_no_retries_are_left [6, 31] [];
+            external::a_signal_for_the_wrong_job_changes_nothing [6] [];
+            external::what_waits_for_a_signal_is_found_by_its_label [37] [];
+            external::a_result_is_awaited_by_another_process [6] [];
+            external::a_result_of_the_largest_size_is_kept_and_a_larger_one_refused [6] [];
+
+            context::what_a_run_saves_is_there_at_once_and_takes_no_version [13] [];
+            context::a_step_is_done_once_whichever_run_comes_to_it [13] [];
 
             servers::an_announced_server_is_listed_as_it_said [52] [];
             servers::servers_are_listed_oldest_first [52] [];

@@ -12,7 +12,9 @@ use jobrunr_core::storage::{BoxError, RecurringJobQuery, RecurringSave, StorageP
 use jobrunr_core::{JsonText, RecurringJobId, Version};
 use serde_json::json;
 
-use crate::builders::{MICROSECOND, a_recurring_job, at, at_micros, labels, queue, recurring_id};
+use crate::builders::{
+    MICROSECOND, a_recurring_job, at, at_micros, labels, numbered_id, queue, recurring_id,
+};
 use crate::{Fixture, ScenarioResult};
 
 fn with_version(mut job: RecurringJob, version: Version) -> RecurringJob {
@@ -37,7 +39,7 @@ pub async fn a_recurring_job_is_saved_replaced_and_deleted(fixture: &Fixture<'_>
     let storage = fixture.storage();
     let id = recurring_id("report");
     assert_eq!(storage.find_recurring_job(&id).await?, None);
-    assert!(!storage.delete_recurring_job(&id).await?);
+    assert!(!storage.delete_recurring_job(&id, None).await?);
 
     let first = a_recurring_job("report");
     assert_eq!(storage.save_recurring_job(&first).await?, RecurringSave::Saved(Version::FIRST));
@@ -52,8 +54,8 @@ pub async fn a_recurring_job_is_saved_replaced_and_deleted(fixture: &Fixture<'_>
     assert_eq!(storage.find_recurring_job(&id).await?, Some(second), "an unsaved one replaces what is there");
     assert_eq!(list(storage).await?.len(), 2);
 
-    assert!(storage.delete_recurring_job(&id).await?);
-    assert!(!storage.delete_recurring_job(&id).await?);
+    assert!(storage.delete_recurring_job(&id, None).await?);
+    assert!(!storage.delete_recurring_job(&id, None).await?);
     assert_eq!(storage.find_recurring_job(&id).await?, None);
     assert_eq!(list(storage).await?.len(), 1);
     assert_eq!(storage.save_recurring_job(&first).await?, RecurringSave::Conflict, "what is gone stays gone");
@@ -104,6 +106,8 @@ pub async fn every_field_of_a_recurring_job_survives(fixture: &Fixture<'_>) -> S
     full.next_run_at = Some(at_micros(60_123_457));
     full.delete_at = Some(at_micros(999_999_999_999));
     full.updated_at = at_micros(7);
+    full.template.timeout = Some(Duration::from_micros(86_400_000_001));
+    full.open_runs = (1..=100).map(numbered_id).rev().collect();
     for misfire in [MisfirePolicy::Skip, MisfirePolicy::RunOnce, MisfirePolicy::RunAll { at_most: 7 }] {
         for overlap in [
             OverlapPolicy::Skip,
@@ -186,6 +190,54 @@ pub async fn a_stale_recurring_job_is_a_conflict(fixture: &Fixture<'_>) -> Scena
     Ok(())
 }
 
+/// Who removes one because its time is over may have looked at it before it was given more time.
+pub async fn a_recurring_job_saved_anew_outlives_its_removal(fixture: &Fixture<'_>) -> ScenarioResult {
+    let storage = fixture.storage();
+    let other = fixture.another_storage().await?;
+    let looked_at = save(storage, a_recurring_job("report")).await?;
+    let given_time = RecurringJob { delete_at: Some(at(999)), ..looked_at.clone() };
+    let given_time = save(&*other, given_time).await?;
+
+    assert!(!storage.delete_recurring_job(&looked_at.id, Some(looked_at.version)).await?);
+    assert!(!storage.delete_recurring_job(&looked_at.id, Some(Version::new(3))).await?, "nor one to come");
+
+    assert_eq!(storage.find_recurring_job(&looked_at.id).await?, Some(given_time.clone()));
+    assert_eq!(list(storage).await?, std::slice::from_ref(&given_time));
+    assert!(storage.delete_recurring_job(&given_time.id, Some(given_time.version)).await?);
+    assert!(!storage.delete_recurring_job(&given_time.id, Some(given_time.version)).await?, "it is gone");
+    assert_eq!(list(storage).await?, []);
+    Ok(())
+}
+
+/// Saves and guarded removals race: whatever was saved last is there, unless it was removed as it is.
+pub async fn removals_and_saves_of_a_recurring_job_at_once_lose_no_save(
+    fixture: &Fixture<'_>,
+) -> ScenarioResult {
+    let storage = fixture.storage();
+    let other = fixture.another_storage().await?;
+    for _ in 0..10 {
+        let current = save(storage, a_recurring_job("report")).await?;
+        let saves = (0..2).map(|_| (fixture.shared_storage(), None)).collect::<Vec<_>>();
+        let removals = (0..2).map(|_| (Arc::clone(&other), Some(current.version)));
+        let racers = saves.into_iter().chain(removals).map(|(storage, removed)| {
+            let job = current.clone();
+            tokio::spawn(async move {
+                match removed {
+                    Some(version) => storage.delete_recurring_job(&job.id, Some(version)).await,
+                    None => Ok(matches!(storage.save_recurring_job(&job).await?, RecurringSave::Saved(_))),
+                }
+            })
+        });
+        let won: Vec<bool> = try_join_all(racers).await?.into_iter().collect::<Result<_, _>>()?;
+
+        assert_eq!(won.iter().filter(|won| **won).count(), 1, "each wanted what the others changed: {won:?}");
+        let left = storage.find_recurring_job(&current.id).await?.map(|left| left.version);
+        assert_eq!(left, (won[0] || won[1]).then(|| current.version.next()));
+        storage.delete_recurring_job(&current.id, None).await?;
+    }
+    Ok(())
+}
+
 /// However many masters there are, each tick is advanced once.
 pub async fn of_masters_that_advance_a_tick_at_once_one_wins(fixture: &Fixture<'_>) -> ScenarioResult {
     let storage = fixture.storage();
@@ -236,7 +288,7 @@ pub async fn ids_of_recurring_jobs_may_be_long_and_hold_all_allowed_characters(
     }
     ids.sort_unstable();
     assert_eq!(list(storage).await?.iter().map(|job| job.id.as_str()).collect::<Vec<_>>(), ids);
-    assert!(storage.delete_recurring_job(&recurring_id("A")).await?);
+    assert!(storage.delete_recurring_job(&recurring_id("A"), None).await?);
     assert!(storage.find_recurring_job(&recurring_id("a")).await?.is_some(), "case matters");
     Ok(())
 }

@@ -40,8 +40,13 @@ impl RecurringJobStore for MemoryStorage {
         self.with("list recurring jobs", |content| content.recurring.list(query))
     }
 
-    async fn delete_recurring_job(&self, id: &RecurringJobId) -> Result<bool, StorageError> {
-        let was_there = self.with("delete a recurring job", |content| content.recurring.delete(id))?;
+    async fn delete_recurring_job(
+        &self,
+        id: &RecurringJobId,
+        version: Option<Version>,
+    ) -> Result<bool, StorageError> {
+        let was_there =
+            self.with("delete a recurring job", |content| content.recurring.delete(id, version))?;
         if was_there {
             self.database.feeds.send_recurring_jobs_changed();
         }
@@ -56,13 +61,17 @@ impl RecurringJobTable {
             return RecurringSave::Conflict;
         }
         let version = stored.map_or(Version::FIRST, Version::next);
-        self.delete(&job.id);
+        self.delete(&job.id, None);
         self.due.extend(due_key(job));
         self.rows.insert(job.id.clone(), RecurringJob { version, ..job.clone() });
         RecurringSave::Saved(version)
     }
 
-    fn delete(&mut self, id: &RecurringJobId) -> bool {
+    fn delete(&mut self, id: &RecurringJobId, version: Option<Version>) -> bool {
+        let stored = self.rows.get(id).map(|stored| stored.version);
+        if version.is_some() && version != stored {
+            return false;
+        }
         let Some(job) = self.rows.remove(id) else { return false };
         if let Some(key) = due_key(&job) {
             self.due.remove(&key);

@@ -236,7 +236,7 @@ impl JobScheduler {
     /// # Errors
     /// [`SchedulerError::Storage`]; doing it again finishes what was begun.
     pub async fn delete_recurring_job(&self, id: &RecurringJobId) -> Result<bool, SchedulerError> {
-        let was_there = self.storage.delete_recurring_job(id).await?;
+        let was_there = self.storage.delete_recurring_job(id, None).await?;
         let waiting = [StateName::Awaiting, StateName::Scheduled, StateName::Enqueued];
         let mut query = JobQuery::in_states(waiting).recurring_job_id(id.clone()).limit(PAGE);
         loop {

@@ -1,4 +1,4 @@
-//! Waiting for the result of a job: woken by hints where the storage sends them, looking now and then anyway.
+//! Waiting for the result of a job: woken by what this process ends and by hints, looking now and then anyway.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::ids::JobId;
 use crate::job::Job;
 use crate::json_text::JsonText;
 use crate::state::{Failure, JobState, StateName};
-use crate::storage::{Change, ChangeStream, StorageError};
+use crate::storage::{Change, ChangeStream, JobWait, StorageError};
 
 /// The shortest and the longest pause between two looks.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
@@ -67,8 +67,10 @@ pub enum AwaitError {
 impl JobScheduler {
     /// Waits until the job has succeeded, and returns its result: what the handler or a signal gave.
     ///
-    /// The storage's hints wake it where it sends some about this job; otherwise it looks after pauses that grow with
-    /// the time waited, to at most a second. It looks at least once, whatever the timeout; a storage that is away
+    /// If the job is ended through the same storage value in this process, by its server or a signal, this is awake at
+    /// once; on MySQL and MariaDB it is not. If another process ends it, storages tell of deletions only, the in-memory one
+    /// of all: here it looks, after pauses that grow with the time waited, from 5 ms to at most a second. It looks at
+    /// least once, whatever the timeout; a storage that is away
     /// meanwhile is asked again. A job that succeeded has its result until it is purged. A job without a result gives
     /// one that is written as `null`: `()`, or `None`.
     ///
@@ -98,7 +100,8 @@ impl JobScheduler {
         timeout: Duration,
     ) -> Result<T, AwaitError> {
         let started_at = Instant::now();
-        // Race: whatever changes after the first look, there is a hint of it for this subscriber.
+        // Race: whatever changes after the first look, there is news of it for who has begun to wait.
+        let wait = self.storage.awaited_jobs().map(|jobs| jobs.begin_wait(id));
         let mut hints = self.storage.changes().map(|changes| changes.subscribe());
         let mut seen = self.look(id).await;
         loop {
@@ -114,7 +117,13 @@ impl JobScheduler {
             };
             let pause = (elapsed / 4).clamp(PAUSES.0, PAUSES.1).min(left);
             // Either there is news, or it is time to look.
-            let _ = tokio::time::timeout(pause, news_of(id, hints.as_mut())).await;
+            let _ = tokio::time::timeout(pause, async {
+                tokio::select! {
+                    () = end_of_wait(wait.as_ref()) => {}
+                    () = news_of(id, hints.as_mut()) => {}
+                }
+            })
+            .await;
             let left = timeout.saturating_sub(started_at.elapsed()).max(PAUSES.1);
             seen = match tokio::time::timeout(left, self.look(id)).await {
                 Ok(seen) => seen,
@@ -149,6 +158,14 @@ fn end_of(job: &Job) -> Result<Seen, AwaitError> {
 fn decode<T: DeserializeOwned>(id: JobId, result: Option<&JsonText>) -> Result<T, AwaitError> {
     let decoded = serde_json::from_str(result.map_or("null", JsonText::as_str));
     decoded.map_err(|source| AwaitError::Unfit { id, type_name: std::any::type_name::<T>(), source })
+}
+
+/// Waits until this process has ended the job; for ever if it would not know.
+async fn end_of_wait(wait: Option<&JobWait<'_>>) {
+    match wait {
+        Some(wait) => wait.news().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Waits for a hint that the job may have changed; for ever if there are no hints (any more).

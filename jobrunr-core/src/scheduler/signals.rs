@@ -225,6 +225,7 @@ impl JobScheduler {
             let entries = job.new_entries().to_vec();
             match self.storage.save_job(&mut job).await {
                 Ok(()) => {
+                    self.storage.tell_ended([&job]);
                     self.filters.applied(&job, &entries).await;
                     self.filters.ended(&job, &entries).await;
                     return Ok(());

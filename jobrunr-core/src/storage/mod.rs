@@ -22,6 +22,7 @@
 //!
 //! Read next: `docs/writing-a-storage-provider.md`, then [`memory`](crate::memory) as the smallest whole example.
 
+mod awaited;
 mod changes;
 mod error;
 mod extension;
@@ -33,6 +34,7 @@ mod servers;
 
 use async_trait::async_trait;
 
+pub use awaited::{AwaitedJobs, JobWait};
 pub use changes::{Change, ChangeFeed, ChangeHub, ChangeStream};
 pub use error::{BoxError, StorageError};
 pub use extension::{SaveConflict, StorageExt};

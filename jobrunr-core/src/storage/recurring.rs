@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use super::StorageError;
+use crate::ids::Version;
 use crate::names::RecurringJobId;
 use crate::recurring::RecurringJob;
 
@@ -12,9 +13,9 @@ use crate::recurring::RecurringJob;
 pub trait RecurringJobStore: Send + Sync {
     /// Saves a recurring job by id.
     ///
-    /// *Promises:* at [`Version::UNSAVED`](crate::Version::UNSAVED) it is created, or replaces what is stored whatever
+    /// *Promises:* at [`Version::UNSAVED`] it is created, or replaces what is stored whatever
     /// its version; at any other version it is saved only if that is the stored one. What is stored then is the job
-    /// given, at a version one greater than what was stored before, or at [`Version::FIRST`](crate::Version::FIRST).
+    /// given, at a version one greater than what was stored before, or at [`Version::FIRST`].
     ///
     /// *Held by* scenarios 47, 49 and 50.
     async fn save_recurring_job(&self, job: &RecurringJob) -> Result<RecurringSave, StorageError>;
@@ -28,17 +29,24 @@ pub trait RecurringJobStore: Send + Sync {
     async fn list_recurring_jobs(&self, query: &RecurringJobQuery)
     -> Result<Vec<RecurringJob>, StorageError>;
 
-    /// Removes a recurring job; tells whether there was one.
+    /// Removes a recurring job; tells whether it did.
     ///
-    /// *Held by* scenario 47.
-    async fn delete_recurring_job(&self, id: &RecurringJobId) -> Result<bool, StorageError>;
+    /// *Promises:* with a version it is removed only if that is the stored one, so that nobody removes what was saved anew
+    /// since it was looked at; with `None` it is removed at any version.
+    ///
+    /// *Held by* scenarios 47 and 50.
+    async fn delete_recurring_job(
+        &self,
+        id: &RecurringJobId,
+        version: Option<Version>,
+    ) -> Result<bool, StorageError>;
 }
 
 /// What came of [`RecurringJobStore::save_recurring_job`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecurringSave {
     /// It is stored, at this version.
-    Saved(crate::ids::Version),
+    Saved(Version),
     /// Somebody saved or deleted it since it was loaded; nothing was changed.
     Conflict,
 }

@@ -74,6 +74,7 @@ async fn save(engine: &Engine, jobs: Vec<Job>) -> Result<usize, StorageError> {
         return Ok(0);
     }
     let conflicts = engine.storage.save_jobs(&jobs).await?.conflicts;
+    engine.storage.tell_ended(&jobs);
     let saved = jobs.len() - conflicts.len();
     if !engine.filters.is_empty() {
         let conflicts: HashSet<_> = conflicts.into_iter().collect();

@@ -251,9 +251,12 @@ async fn withdraw_if_deleted(
 /// Removes a recurring job that is over; one that was given more time meanwhile stays.
 pub(super) async fn remove(engine: &Engine, id: &RecurringJobId) -> Result<(), StorageError> {
     let is_over = |job: &RecurringJob| job.is_over(engine.now());
-    if engine.storage.find_recurring_job(id).await?.as_ref().is_some_and(is_over) {
-        engine.storage.delete_recurring_job(id).await?;
-        tracing::info!(recurring_job.id = %id, "a recurring job has come to its end and was removed");
+    // Race: who saves it between the look and the removal wins, and what was saved is looked at again.
+    while let Some(job) = engine.storage.find_recurring_job(id).await?.filter(is_over) {
+        if engine.storage.delete_recurring_job(id, Some(job.version)).await? {
+            tracing::info!(recurring_job.id = %id, "a recurring job has come to its end and was removed");
+            break;
+        }
     }
     Ok(())
 }

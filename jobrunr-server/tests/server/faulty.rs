@@ -7,13 +7,13 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use jobrunr_core::recurring::RecurringJob;
 use jobrunr_core::storage::{
-    ChangeFeed, ClaimRequest, CompareAndSet, DueReport, Heartbeat, HeartbeatReport, InsertReport, JobCounts,
-    JobQuery, JobSearch, JobSelection, JobStore, Metadata, MetadataStore, RecurringJobQuery,
+    ChangeFeed, ChangeHub, ClaimRequest, CompareAndSet, DueReport, Heartbeat, HeartbeatReport, InsertReport,
+    JobCounts, JobQuery, JobSearch, JobSelection, JobStore, Metadata, MetadataStore, RecurringJobQuery,
     RecurringJobStore, RecurringSave, SaveReport, ServerAnnouncement, ServerRecord, ServerStore, SetUp,
     StorageError, StorageProvider,
 };
 use jobrunr_core::{
-    Job, JobId, JobMetadata, JobSignature, MemoryStorage, RecurringJobId, ServerId, StateName,
+    Job, JobId, JobMetadata, JobSignature, MemoryStorage, RecurringJobId, ServerId, StateName, Version,
 };
 
 /// What goes wrong with a call.
@@ -32,17 +32,25 @@ pub(crate) enum Fault {
     Hang,
 }
 
+/// What becomes of the hints of the storage.
+#[derive(Clone)]
+enum Hints {
+    All,
+    None,
+    Silent(Arc<ChangeHub>),
+}
+
 type Rule = Box<dyn Fn(&'static str) -> Fault + Send + Sync>;
 
 /// Wraps a storage; clones share the rule and the counts.
 #[derive(Clone)]
 pub(crate) struct Faulty {
-    inner: MemoryStorage,
+    inner: Arc<dyn StorageProvider>,
     rule: Arc<Mutex<Rule>>,
     calls: Arc<Mutex<BTreeMap<&'static str, usize>>>,
     /// Refuses saves of more jobs than this, and those of these jobs.
     poison: Arc<Mutex<Option<JobId>>>,
-    hints: bool,
+    hints: Hints,
     /// The servers that were announced through this wrapper, where it shows no others.
     own_servers: Option<Arc<Mutex<Vec<ServerId>>>>,
 }
@@ -55,19 +63,29 @@ impl std::fmt::Debug for Faulty {
 
 impl Faulty {
     pub(crate) fn new(inner: &MemoryStorage) -> Self {
+        Self::over(Arc::new(inner.clone()))
+    }
+
+    pub(crate) fn over(inner: Arc<dyn StorageProvider>) -> Self {
         Self {
-            inner: inner.clone(),
+            inner,
             rule: Arc::new(Mutex::new(Box::new(|_| Fault::None))),
             calls: Arc::default(),
             poison: Arc::default(),
-            hints: true,
+            hints: Hints::All,
             own_servers: None,
         }
     }
 
     /// The same storage for servers that get no hints.
     pub(crate) fn without_hints(mut self) -> Self {
-        self.hints = false;
+        self.hints = Hints::None;
+        self
+    }
+
+    /// The same storage with a feed that never says anything.
+    pub(crate) fn with_silent_hints(mut self) -> Self {
+        self.hints = Hints::Silent(Arc::default());
         self
     }
 
@@ -204,8 +222,12 @@ impl RecurringJobStore for Faulty {
         self.call("list_recurring_jobs", self.inner.list_recurring_jobs(query)).await
     }
 
-    async fn delete_recurring_job(&self, id: &RecurringJobId) -> Result<bool, StorageError> {
-        self.call("delete_recurring_job", self.inner.delete_recurring_job(id)).await
+    async fn delete_recurring_job(
+        &self,
+        id: &RecurringJobId,
+        version: Option<Version>,
+    ) -> Result<bool, StorageError> {
+        self.call("delete_recurring_job", self.inner.delete_recurring_job(id, version)).await
     }
 }
 
@@ -278,7 +300,11 @@ impl StorageProvider for Faulty {
     }
 
     fn changes(&self) -> Option<&dyn ChangeFeed> {
-        self.inner.changes().filter(|_| self.hints)
+        match &self.hints {
+            Hints::All => self.inner.changes(),
+            Hints::None => None,
+            Hints::Silent(hub) => Some(&**hub),
+        }
     }
 
     async fn close(&self) {

@@ -490,7 +490,7 @@ async fn the_run_of_a_recurring_job_that_is_deleted_meanwhile_is_withdrawn() {
     storage.fail(move |operation| {
         if operation == "insert_jobs" {
             // Between the look and the insert of the run.
-            memory.delete_recurring_job(&deleted).now_or_never().unwrap().unwrap();
+            memory.delete_recurring_job(&deleted, None).now_or_never().unwrap().unwrap();
         }
         Fault::None
     });
@@ -500,5 +500,38 @@ async fn the_run_of_a_recurring_job_that_is_deleted_meanwhile_is_withdrawn() {
     let [run] = &world.runs_of(&id).await[..] else { panic!("one run") };
     assert_eq!(run.state_name(), StateName::Deleted);
     assert_eq!(world.memory.find_job(run.id()).await.unwrap().unwrap(), *run);
+    server.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recurring_job_that_is_given_more_time_while_it_is_removed_stays_and_goes_on() {
+    use futures_util::FutureExt;
+    let world = World::new();
+    let storage = Faulty::new(&world.memory);
+    let runs = Runs::default();
+    let server = runs.noted_by(world.server_over(storage.shared())).start().await.unwrap();
+    let end = world.now() + seconds(90);
+    let builder = RecurringJobBuilder::new("* * * * *", work(1)).id("beat").delete_at(end);
+    let id = world.scheduler.save_recurring_job(builder).await.unwrap();
+    let (memory, saved) = (world.memory.clone(), id.clone());
+    storage.fail(move |operation| {
+        if operation == "delete_recurring_job" {
+            // Between the look of the master and its removal.
+            let job = memory.find_recurring_job(&saved).now_or_never().unwrap().unwrap();
+            if let Some(mut job) = job.filter(|job| job.delete_at == Some(end)) {
+                job.delete_at = Some(end + seconds(60));
+                job.set_next_tick(Some(end + seconds(30)));
+                memory.save_recurring_job(&job).now_or_never().unwrap().unwrap();
+            }
+        }
+        Fault::None
+    });
+
+    pass(100 * Duration::from_secs(1)).await;
+    assert!(world.memory.find_recurring_job(&id).await.unwrap().is_some(), "who saved it anew has won");
+    pass(60 * Duration::from_secs(1)).await;
+
+    assert_eq!(world.memory.find_recurring_job(&id).await.unwrap(), None, "at its new end it is removed");
+    assert_eq!(runs.ticks(), [at("2027-01-15T08:01:00"), at("2027-01-15T08:02:00")]);
     server.stop().await;
 }

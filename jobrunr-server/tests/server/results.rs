@@ -36,6 +36,39 @@ async fn a_result_is_there_as_soon_as_the_hint_of_the_success_comes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_this_process_ends_is_known_at_once_though_the_storage_says_nothing() {
+    let world = World::new();
+    let storage = Faulty::new(&world.memory).with_silent_hints();
+    let server = world.server_over(storage.shared()).claim_interval(Duration::from_millis(10));
+    let server = server.handle::<Work, _>(taking_its_time()).start().await.unwrap();
+    let scheduler = JobScheduler::with_local_clock(storage.shared(), Arc::clone(&world.clock));
+    let late = async |id: JobId| world.now() - world.job(id).await.updated_at();
+
+    let run = world.enqueue(30).await;
+    assert_eq!(scheduler.await_result::<u32>(run, MINUTE).await.unwrap(), 30);
+    assert!(late(run).await.num_milliseconds() <= 1, "by a run: {}", late(run).await);
+
+    let signalled = world.create(JobBuilder::external(work(1))).await;
+    let signalling = async {
+        tokio::time::sleep(Duration::from_millis(29_999)).await;
+        scheduler.signal_succeeded(signalled, 7).await.unwrap();
+    };
+    let (result, ()) = tokio::join!(scheduler.await_result::<u32>(signalled, MINUTE), signalling);
+    assert_eq!(result.unwrap(), 7);
+    assert!(late(signalled).await.num_milliseconds() <= 1, "by a signal: {}", late(signalled).await);
+
+    let deleted = world.create(JobBuilder::new(work(1)).scheduled_in(MINUTE)).await;
+    let deleting = async {
+        tokio::time::sleep(Duration::from_millis(29_999)).await;
+        scheduler.delete(deleted, "not needed").await.unwrap();
+    };
+    let (result, ()) = tokio::join!(scheduler.await_result::<u32>(deleted, MINUTE), deleting);
+    assert!(matches!(result, Err(AwaitError::Deleted { .. })), "{result:?}");
+    assert!(late(deleted).await.num_milliseconds() <= 1, "by a deletion: {}", late(deleted).await);
+    server.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_hints_a_result_is_found_by_looking_but_not_often() {
     let world = World::new();
     let server = world.server().handle::<Work, _>(taking_its_time()).start().await.unwrap();

@@ -211,7 +211,7 @@ pub async fn other_dropped_calls_leave_what_they_change_old_or_new(fixture: &Fix
         let found = storage.find_recurring_job(&recurring.id).await?;
         let saved = RecurringJob { version: Version::FIRST, ..recurring.clone() };
         assert!(found.is_none_or(|found| found == saved));
-        patience.with(storage.delete_recurring_job(&recurring.id)).await?;
+        patience.with(storage.delete_recurring_job(&recurring.id, None)).await?;
 
         let name = recurring.id.as_str();
         let metadata = Metadata::new(name, "owner", "old", at(0));

@@ -53,7 +53,7 @@ fn every_call(storage: &dyn StorageProvider) -> Vec<Call<'_>> {
         save_recurring_job(&a_recurring_job("report")),
         find_recurring_job(&recurring_id("report")),
         list_recurring_jobs(&RecurringJobQuery::default()),
-        delete_recurring_job(&recurring_id("report")),
+        delete_recurring_job(&recurring_id("report"), None),
         storage_time(),
         announce_server(&an_announcement("server")),
         heartbeat(&Heartbeat { server_id: ServerId::new(), load: ServerLoad::default() }),

@@ -65,7 +65,7 @@ pub async fn two_prefixes_in_one_database_see_nothing_of_each_other(fixture: &Fi
     assert_eq!(first.enqueue_due_jobs(at(5), 10).await?.released.len(), 1);
     assert_eq!(first.claim_jobs(&a_claim(10, at(6))).await?.len(), 2);
     assert_eq!(first.delete_jobs(&JobSelection::Ids(vec![JobId::from_name("shared")])).await?, 1);
-    assert!(first.delete_recurring_job(&recurring_id("shared")).await?);
+    assert!(first.delete_recurring_job(&recurring_id("shared"), None).await?);
     assert_eq!(first.delete_metadata("shared", None).await?, 1);
     let heartbeat = Heartbeat { server_id: servers[2], load: ServerLoad::default() };
     assert!(!first.heartbeat(&heartbeat).await?.is_announced);

@@ -149,7 +149,7 @@ impl Pair {
                 both!(self, list_recurring_jobs(&query)).map(drop)
             }
             Operation::DeleteRecurring(id) => {
-                both!(self, delete_recurring_job(&recurring_id(&format!("recurring-{id}")))).map(drop)
+                both!(self, delete_recurring_job(&recurring_id(&format!("recurring-{id}")), None)).map(drop)
             }
             Operation::SaveValue { name, owner, value } => {
                 let metadata = Metadata::new(text(*name), text(*owner), text(*value), self.now);

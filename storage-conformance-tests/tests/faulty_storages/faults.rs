@@ -47,6 +47,7 @@ fault! {
     CountsForgetDeletions,
     SuccessesGoWithTheirJobs,
     RecurringIgnoresTheVersion,
+    DeletesStaleRecurringJobs,
     PausedIsDue,
     HeartbeatRevives,
     SilenceIncludesTheInstant,

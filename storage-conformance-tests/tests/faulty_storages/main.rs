@@ -93,6 +93,7 @@ faults! {
     counts_successes_that_are_there: SuccessesGoWithTheirJobs fails
         all_time_successes_grow_with_each_and_survive_the_purge;
     saves_stale_recurring_jobs: RecurringIgnoresTheVersion fails a_stale_recurring_job_is_a_conflict;
+    deletes_recurring_jobs_saved_anew: DeletesStaleRecurringJobs fails a_recurring_job_saved_anew_outlives_its_removal;
     lists_paused_recurring_jobs_as_due: PausedIsDue fails
         due_recurring_jobs_are_those_not_paused_whose_time_has_come;
     revives_servers: HeartbeatRevives fails a_heartbeat_of_a_removed_server_says_so_and_revives_nobody;

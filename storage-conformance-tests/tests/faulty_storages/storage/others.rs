@@ -39,8 +39,13 @@ impl RecurringJobStore for Faulty {
         self.storage.list_recurring_jobs(query).await
     }
 
-    async fn delete_recurring_job(&self, id: &RecurringJobId) -> Result<bool, StorageError> {
-        self.storage.delete_recurring_job(id).await
+    async fn delete_recurring_job(
+        &self,
+        id: &RecurringJobId,
+        version: Option<Version>,
+    ) -> Result<bool, StorageError> {
+        let version = version.filter(|_| self.fault != Fault::DeletesStaleRecurringJobs);
+        self.storage.delete_recurring_job(id, version).await
     }
 }
 
