@@ -82,6 +82,7 @@ async fn hot_statements_find_their_rows_by_an_index() {
     storage.set_up(SetUp::Migrate).await.unwrap();
     let mut inside = server.clone().database(&name).connect().await.unwrap();
 
+    check_plan_of_due_recurring_jobs(&storage, &mut inside).await;
     for (jobs, waiting) in [(1_000, 500), (MANY_JOBS, 40_000), (MANY_JOBS, 100)] {
         inside.execute("DELETE FROM jobrunr_job").await.unwrap();
         fill(&mut inside, jobs, waiting).await;
@@ -97,6 +98,25 @@ async fn hot_statements_find_their_rows_by_an_index() {
     inside.close().await.unwrap();
     storage.close().await;
     connection.execute(AssertSqlSafe(format!("DROP DATABASE {name}"))).await.unwrap();
+}
+
+/// However many recurring jobs there are, the master reads those that are due, by one query.
+async fn check_plan_of_due_recurring_jobs(storage: &MySqlStorage, connection: &mut MySqlConnection) {
+    let fill = "INSERT INTO jobrunr_recurring_job (id, version, paused, next_run_at, body) \
+        WITH RECURSIVE digit (d) AS (SELECT 0 UNION ALL SELECT d + 1 FROM digit WHERE d < 9), \
+        number (n) AS (SELECT a.d + b.d * 10 + c.d * 100 + e.d * 1000 + 1 FROM digit a, digit b, digit c, digit e) \
+        SELECT CONCAT('job-', n), 1, n % 7 = 0, n, '{}' FROM number WHERE n <= 5000";
+    connection.execute(fill).await.unwrap();
+    for is_analyzed in [false, true] {
+        if is_analyzed {
+            connection.execute("ANALYZE TABLE jobrunr_recurring_job").await.unwrap();
+        }
+        let values = Values::new().number(10).bytes(b"").number(i64::MAX);
+        let statement = storage.shared.statements.list_due_recurring.as_str();
+        let steps = explain(connection, statement, values).await;
+        let read: Vec<_> = steps.iter().map(|step| (step.access.as_str(), step.key.as_str())).collect();
+        assert_eq!(read, [("range", "due")], "analyzed: {is_analyzed}: {steps:?}");
+    }
 }
 
 async fn check_plans(storage: &MySqlStorage, connection: &mut MySqlConnection, jobs: usize, what: &str) {

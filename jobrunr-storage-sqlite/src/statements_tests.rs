@@ -117,3 +117,23 @@ async fn a_page_of_one_state_in_the_order_of_its_index_is_read_without_sorting()
     assert_eq!(steps.len(), 1, "{steps:?}");
     assert!(steps[0].contains("jobrunr_job_updated (state=?)"), "{steps:?}");
 }
+
+#[tokio::test]
+async fn of_many_recurring_jobs_those_that_are_due_are_found_by_their_index() {
+    let storage = SqliteStorage::open(SqliteOptions::memory()).await.unwrap();
+    storage.set_up(SetUp::Migrate).await.unwrap();
+    let fill = "WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < 5000) \
+        INSERT INTO jobrunr_recurring_job (id, version, paused, next_run_at, body) \
+        SELECT 'job-' || n, 1, n % 7 = 0, n, '{}' FROM number";
+
+    for change in ["", fill, "ANALYZE"] {
+        let steps = storage.write("test", move |session| {
+            session.view.connection.execute_batch(change)?;
+            Ok(plan(session.view.connection, &session.view.statements.list_due_recurring))
+        });
+        let steps = steps.await.unwrap();
+
+        let by_time = "SEARCH jobrunr_recurring_job USING INDEX jobrunr_recurring_job_due (next_run_at<?)";
+        assert_eq!(steps[0], by_time, "{change}: {steps:?}");
+    }
+}

@@ -1,7 +1,9 @@
 //! No hot statement ever reads the whole table of jobs: with few rows and many, before and after ANALYZE, with plans made
 //! for the values and plans kept for all, and with a plan that was made when the table was small.
 
-use jobrunr_core::storage::{ClaimRequest, JobStore, SetUp, StorageProvider};
+use jobrunr_core::storage::{
+    ClaimRequest, JobStore, RecurringJobQuery, RecurringJobStore, SetUp, StorageProvider,
+};
 use jobrunr_core::{Failure, FailureKind, StateName};
 use jobrunr_storage_postgres::PostgresStorage;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -177,5 +179,60 @@ async fn saves_find_jobs_by_id_though_statistics_know_of_no_running_job() {
 
     storage.close().await;
     pool.close().await;
+    schema.drop_schema().await;
+}
+
+/// How often this connection's database has looked at recurring jobs: by the index of those that are due, and otherwise.
+async fn looks_at_recurring_jobs(schema: &Schema, pool: &PgPool) -> (i64, i64) {
+    sqlx::query("SELECT pg_stat_force_next_flush()").execute(pool).await.unwrap();
+    sqlx::query("SELECT 1").execute(pool).await.unwrap();
+    let looks = "SELECT (SELECT sum(idx_scan)::bigint FROM pg_stat_user_indexes WHERE schemaname = $1 \
+        AND indexrelname = 'jobrunr_recurring_job_due'), seq_scan + (SELECT sum(idx_scan)::bigint \
+        FROM pg_stat_user_indexes WHERE schemaname = $1 AND indexrelname = 'jobrunr_recurring_job_pkey') \
+        FROM pg_stat_user_tables WHERE schemaname = $1 AND relname = 'jobrunr_recurring_job'";
+    let row = sqlx::query(looks).bind(&schema.name).fetch_one(pool).await.unwrap();
+    (row.get(0), row.get(1))
+}
+
+#[tokio::test]
+async fn of_many_recurring_jobs_those_that_are_due_are_found_by_their_index() {
+    let Some(url) = url() else { return };
+    let schema = Schema::create(url, Place::SearchPath).await.unwrap();
+    let Ok(1) = schema.execute("SELECT FROM pg_proc WHERE proname = 'pg_stat_force_next_flush'").await else {
+        return skip("this version of PostgreSQL does not hand in its counts when asked");
+    };
+    let set_up = schema.open_postgres(None).await.unwrap();
+    set_up.set_up(SetUp::Migrate).await.unwrap();
+    schema.execute("ALTER TABLE jobrunr_recurring_job SET (autovacuum_enabled = off)").await.unwrap();
+    let base = at(0).timestamp_micros();
+    let fill = format!(
+        "INSERT INTO jobrunr_recurring_job (id, version, paused, next_run_at, body) \
+         SELECT 'job-' || g, 1, g % 7 = 0, {base} + g, repeat('x', 600) FROM generate_series(1, 5000) AS g"
+    );
+    schema.execute(&fill).await.unwrap();
+    let due = RecurringJobQuery { due_at: Some(at(0)), ..RecurringJobQuery::default() };
+
+    for is_analysed in [false, true] {
+        if is_analysed {
+            schema.execute("ANALYZE jobrunr_recurring_job").await.unwrap();
+        }
+        for plans in ["auto", "force_custom_plan", "force_generic_plan"] {
+            let pool = pool(&schema, plans).await;
+            let storage =
+                PostgresStorage::with_pool(pool.clone(), schema.options(None).without_listener()).unwrap();
+            let before = looks_at_recurring_jobs(&schema, &pool).await;
+
+            for _ in 0..10 {
+                assert_eq!(storage.list_recurring_jobs(&due).await.unwrap(), []);
+            }
+
+            let after = looks_at_recurring_jobs(&schema, &pool).await;
+            let looks = (after.0 - before.0, after.1 - before.1);
+            assert_eq!(looks, (10, 0), "{plans}, analysed: {is_analysed}");
+            storage.close().await;
+            pool.close().await;
+        }
+    }
+    set_up.close().await;
     schema.drop_schema().await;
 }
