@@ -7,6 +7,7 @@ mod cargo;
 mod databases;
 mod examples;
 mod facade;
+mod features;
 mod gate;
 mod pages;
 mod steps;

@@ -40,7 +40,7 @@ pub(crate) fn violations(root: &Path) -> Result<Vec<String>> {
 }
 
 /// Every file of the repository but those that are built.
-fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+pub(crate) fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).with_context(|| folder.display().to_string())? {
         let entry = entry?;

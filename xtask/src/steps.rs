@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 use crate::gate::{Outcome, Step};
-use crate::{arrows, backends, cargo, databases, examples, facade, pages, supply, workspace};
+use crate::{arrows, backends, cargo, databases, examples, facade, features, pages, supply, workspace};
 
 /// Every step, cheap ones first. All that build the workspace do it with the same features, so that they share their work.
 pub(crate) const ALL: &[Step] = &[
@@ -23,6 +23,12 @@ pub(crate) const ALL: &[Step] = &[
         what: "docs/backends.md tells what the code says",
         is_fast: true,
         run: backends,
+    },
+    Step {
+        name: "ticks",
+        what: "a feature without a test has no tick in the README",
+        is_fast: true,
+        run: ticks,
     },
     Step { name: "clippy", what: "no lint complains", is_fast: true, run: clippy },
     Step { name: "tests", what: "every test passes", is_fast: true, run: tests },
@@ -74,6 +80,10 @@ fn pages(root: &Path) -> Result<Outcome> {
 
 fn backends(root: &Path) -> Result<Outcome> {
     pass_without(&backends::violations(root)?)
+}
+
+fn ticks(root: &Path) -> Result<Outcome> {
+    pass_without(&features::violations(root)?)
 }
 
 fn features(root: &Path) -> Result<Outcome> {
