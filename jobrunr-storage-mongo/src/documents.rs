@@ -8,7 +8,7 @@
 //! | `rank`, `queued` | its place in line: less is earlier |
 //! | `scheduled`, `timed` | when it is or was due; 0, and no `timed`, if it never was scheduled |
 //! | `server`, `server_name` | who holds it, or held it last |
-//! | `claim`, `token` | which claim took it last; which save or release wrote it last |
+//! | `marks` | which writes made its last versions, see `marks.rs` |
 //! | `awaited`, `error` | the job it waits for; the message of its last failure |
 //! | `history` | its entries as JSON texts, but for the PROCESSING entry it is in: state, server and `updated` say that one |
 //! | `name`, `labels`, `recurring`, `settings`, `payload` | what is written once |
@@ -30,6 +30,7 @@ use mongodb::bson::{Bson, Document, Uuid, doc};
 use serde::{Deserialize, Serialize};
 
 use crate::PROVIDER;
+use crate::marks::{Since, Token};
 
 /// Why something stored cannot be read. The message never shows what is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -155,6 +156,8 @@ pub(crate) struct JobDocument {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     history: Vec<String>,
+    #[serde(default)]
+    marks: Vec<i64>,
     name: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     labels: Vec<String>,
@@ -189,6 +192,7 @@ impl JobDocument {
             awaited: job.awaited_job_id().map(uuid),
             error: job.last_failure().map(|failure| failure.message.clone()),
             history: written_entries(job.history()).iter().map(encode_entry).collect(),
+            marks: Vec::new(),
             name: definition.name.clone(),
             labels: definition.labels.iter().map(|label| label.as_str().to_owned()).collect(),
             recurring: job.recurring_job_id().map(|id| id.as_str().to_owned()),
@@ -205,6 +209,11 @@ impl JobDocument {
 
     pub(crate) fn id(&self) -> JobId {
         from_uuid(self.id)
+    }
+
+    /// What was written after the write with this token, if that was one of the last.
+    pub(crate) fn since(&self, token: Token) -> Option<Since> {
+        Since::of(&self.marks, token)
     }
 
     /// The job that the document holds.
@@ -282,8 +291,8 @@ fn written_entries(history: &[HistoryEntry]) -> &[HistoryEntry] {
 
 /// What is to be changed in the document of a job that is in this state, so that it holds the job's new entries.
 ///
-/// The version is one greater afterwards and the document bears the token.
-pub(crate) fn change_of(job: &Job, stored_state: StateName, token: i64) -> Document {
+/// The version is one greater afterwards and the document bears the mark of the write.
+pub(crate) fn change_of(job: &Job, stored_state: StateName, token: Token) -> Document {
     let new = job.new_entries();
     let stored = &job.history()[..job.history().len() - new.len()];
     // The PROCESSING entry that the job was in becomes a part of the history when the job leaves it.
@@ -293,7 +302,7 @@ pub(crate) fn change_of(job: &Job, stored_state: StateName, token: i64) -> Docum
     };
     let pushed: Vec<Bson> =
         left.iter().chain(written_entries(new)).map(|entry| Bson::from(encode_entry(entry))).collect();
-    let mut set = doc! { "version": version_number(job.version().next()), "token": token };
+    let mut set = doc! { "version": version_number(job.version().next()) };
     let mut unset = Document::new();
     if !new.is_empty() {
         set.insert("state", state_number(job.state_name()));
@@ -331,9 +340,11 @@ pub(crate) fn change_of(job: &Job, stored_state: StateName, token: i64) -> Docum
     if !unset.is_empty() {
         change.insert("$unset", unset);
     }
+    let mut push = doc! { "marks": token.mark(new.len()).pushed() };
     if !pushed.is_empty() {
-        change.insert("$push", doc! { "history": { "$each": pushed } });
+        push.insert("history", doc! { "$each": pushed });
     }
+    change.insert("$push", push);
     change
 }
 
@@ -372,7 +383,7 @@ mod tests {
         job.mark_inserted();
         job.succeed(None, at(3)).unwrap();
 
-        let change = change_of(&job, StateName::Processing, 7);
+        let change = change_of(&job, StateName::Processing, Token::random());
 
         let pushed = change.get_document("$push").unwrap().get_document("history").unwrap();
         assert_eq!(pushed.get_array("$each").unwrap().len(), 2);

@@ -7,6 +7,7 @@ mod error;
 mod indexes;
 mod jobs;
 mod listener;
+mod marks;
 mod metadata;
 mod options;
 mod recurring;

@@ -1,12 +1,11 @@
 //! Claiming jobs: their ids are read from the index, one update marks those that are still in line with a token, and what
-//! bears the token is read back, in one transaction where there are any. So a claim returns what is stored, and no job
-//! twice.
+//! bears the token is read back, as it was marked. So a claim returns what it made of the jobs, and no job twice.
 
 use std::cmp::Reverse;
 use std::collections::HashSet;
 
 use jobrunr_core::storage::{ClaimRequest, QueueSelection, SignatureSelection, StorageError};
-use jobrunr_core::{HistoryEntry, Job, JobId, JobState, ServerId, ServerRef, StateName, StoredJob, Version};
+use jobrunr_core::{Job, JobId, ServerId, ServerRef, StateName};
 use mongodb::Collection;
 use mongodb::bson::{Document, Uuid, doc};
 use mongodb::options::Hint;
@@ -16,10 +15,11 @@ use super::park::is_whole;
 use super::uncertain::{LostClaim, Uncertain};
 use super::{CHUNK, Unread, is_of, read_document, read_job};
 use crate::MongoStorage;
-use crate::call::{Broken, Commands, Work};
+use crate::call::{Broken, Commands};
 use crate::documents::{JobDocument, id_of, micros, split_lane, state_number, uuid};
 use crate::error::Failed;
 use crate::indexes::READY;
+use crate::marks::{Mark, Token};
 
 pub(super) const OPERATION: &str = "claim jobs";
 
@@ -30,7 +30,7 @@ const MERGED_LANES: usize = 150;
 struct Underway<'s> {
     uncertain: &'s Uncertain,
     server: ServerId,
-    token: i64,
+    token: Token,
     /// The jobs it may have taken.
     jobs: Vec<JobId>,
     /// Those that may turn up later although the claim ended well.
@@ -52,7 +52,7 @@ type Read = Result<Job, Unread>;
 /// The document of an unreadable job that this claim has.
 struct ToPark {
     unread: Unread,
-    token: i64,
+    token: Token,
 }
 
 impl MongoStorage {
@@ -74,7 +74,7 @@ impl MongoStorage {
         for ToPark { unread: (id, why), token } in std::mem::take(&mut claimed.to_park) {
             self.report_unreadable(id, &why);
             let Some(id) = id else { continue };
-            if let Err(failed) = self.park(id, &why, token).await {
+            if let Err(failed) = self.park(id, &why, mark_of(token)).await {
                 tracing::warn!("job {id} cannot be parked now: {}", failed.error);
                 let (server, jobs) = (request.server_id(), vec![id]);
                 self.inner.uncertain.note_claim(LostClaim { server, token, jobs, since: Instant::now() });
@@ -190,7 +190,7 @@ impl MongoStorage {
         found: &[Head],
         claimed: &mut Claimed<'s>,
     ) -> Result<(), Failed> {
-        let token = fastrand::i64(..);
+        let token = Token::random();
         let place = claimed.begin(Underway {
             uncertain: &self.inner.uncertain,
             server: request.server_id(),
@@ -204,7 +204,8 @@ impl MongoStorage {
         lanes.dedup();
         let ids = found.iter().map(|head| uuid(head.id())).collect();
         let work = TakeJobs { ids, lanes, token, server: request.server.clone(), now: micros(request.now) };
-        match self.transact(&work).await {
+        let take = async { work.run(self).await.map_err(|broken| broken.failed(OPERATION)) };
+        match self.limited_work(OPERATION, take).await {
             Ok(read) => {
                 claimed.taken += read.len();
                 let has_all = read.len() == work.ids.len();
@@ -224,13 +225,10 @@ impl MongoStorage {
     }
 
     /// Reads the jobs among these that a claim with this token took, and that are still held.
-    async fn read_taken(&self, ids: Vec<Uuid>, token: i64, limit: usize) -> Result<Vec<Read>, Failed> {
+    async fn read_taken(&self, ids: Vec<Uuid>, token: Token, limit: usize) -> Result<Vec<Read>, Failed> {
         let jobs = self.jobs::<JobDocument>();
-        let held = doc! {
-            "_id": { "$in": ids },
-            "claim": token,
-            "state": state_number(StateName::Processing),
-        };
+        let mut held = mark_of(token).is_last();
+        held.extend(doc! { "_id": { "$in": ids }, "state": state_number(StateName::Processing) });
         let read = async {
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
             let mut cursor = jobs.find(held).limit(limit).batch_size(10_000).hint(by_id()).await?;
@@ -284,16 +282,14 @@ impl MongoStorage {
 struct TakeJobs {
     ids: Vec<Uuid>,
     lanes: Vec<String>,
-    token: i64,
+    token: Token,
     server: ServerRef,
     now: i64,
 }
 
-impl Work for TakeJobs {
-    type Output = Vec<Read>;
-    const OPERATION: &'static str = OPERATION;
-
-    async fn run(&self, commands: &mut Commands<'_>) -> Result<Vec<Read>, Broken> {
+impl TakeJobs {
+    /// Marks them, then reads those that bear the mark. In no transaction: one would be the dearest part of a claim.
+    async fn run(&self, storage: &MongoStorage) -> Result<Vec<Read>, Broken> {
         let mut in_line = is_whole();
         in_line.extend(doc! {
             "_id": { "$in": &self.ids },
@@ -306,56 +302,30 @@ impl Work for TakeJobs {
                 "state": state_number(StateName::Processing),
                 "server": uuid(self.server.id),
                 "server_name": &self.server.name,
-                "claim": self.token,
             },
             "$max": { "updated": self.now },
             "$inc": { "version": 1_i64 },
+            "$push": { "marks": mark_of(self.token).pushed() },
         };
         let update = doc! { "q": in_line, "u": change, "multi": true, "hint": "_id_" };
-        let collection = commands.storage.inner.collections.jobs.clone();
+        let collection = &storage.inner.collections.jobs;
+        let mut commands = Commands { storage, session: None };
         let answer = commands.write(doc! { "update": collection, "updates": [update] }).await?;
         if answer.get_i32("n") == Ok(0) {
             return Ok(Vec::new());
         }
-        let taken = doc! { "_id": { "$in": &self.ids }, "claim": self.token };
-        let jobs = commands.storage.jobs::<JobDocument>();
-        let find = jobs.find(taken).hint(by_id());
+        let taken = doc! { "_id": { "$in": &self.ids }, "marks": mark_of(self.token).number() };
+        let mut cursor = storage.jobs::<JobDocument>().find(taken).batch_size(10_000).hint(by_id()).await?;
         let mut read = Vec::new();
-        match &mut commands.session {
-            Some(session) => {
-                let mut cursor = find.session(&mut **session).await?;
-                while cursor.advance(session).await? {
-                    read.push(read_document(cursor.deserialize_current().ok(), cursor.current()));
-                }
-            }
-            None => {
-                let mut cursor = find.await?;
-                while cursor.advance().await? {
-                    // Race: it may have been deleted a moment after it was taken.
-                    read.push(read_job(&cursor).map(|job| self.as_taken(job)));
-                }
-            }
+        while cursor.advance().await? {
+            let document = cursor.deserialize_current().ok();
+            // Race: it may have been deleted a moment after it was taken, and more.
+            let since = document.as_ref().and_then(|document| document.since(self.token));
+            let job = read_document(document, cursor.current());
+            let as_taken = |job| since.unwrap_or_default().as_taken(job);
+            read.extend(job.map(as_taken).transpose());
         }
         Ok(read)
-    }
-}
-
-impl TakeJobs {
-    /// A job as it was when this claim had taken it, whatever became of it since. Its version fences its owner off then.
-    fn as_taken(&self, job: Job) -> Job {
-        let is_ours = |entry: &HistoryEntry| matches!(&entry.state, JobState::Processing { server_id, .. } if *server_id == self.server.id);
-        let later = job.history().iter().rev().take_while(|entry| !is_ours(entry)).count();
-        if later == 0 || later == job.history().len() {
-            return job;
-        }
-        let entries = u64::try_from(later).unwrap_or(u64::MAX);
-        Job::from_stored(StoredJob {
-            id: job.id(),
-            version: Version::new(job.version().number().saturating_sub(entries)),
-            definition: job.shared_definition(),
-            history: job.history()[..job.history().len() - later].to_vec(),
-            metadata: job.metadata().clone(),
-        })
     }
 }
 
@@ -375,7 +345,7 @@ impl<'s> Claimed<'s> {
         self.underway.len() - 1
     }
 
-    fn add(&mut self, read: Vec<Read>, token: i64) {
+    fn add(&mut self, read: Vec<Read>, token: Token) {
         for read in read {
             match read {
                 Ok(job) => self.jobs.push(job),
@@ -409,6 +379,11 @@ impl Head {
     const fn id(&self) -> JobId {
         self.place.2
     }
+}
+
+/// What a claim leaves on a job: it adds the PROCESSING entry.
+fn mark_of(token: Token) -> Mark {
+    token.mark(1)
 }
 
 /// The index over ids, where the planner might think of others.

@@ -14,6 +14,7 @@ use crate::changes::Hints;
 use crate::documents::{encode_entry, from_micros, id_of, micros, split_lane, state_number, uuid};
 use crate::error::Failed;
 use crate::indexes::DUE;
+use crate::marks::{Mark, Token};
 
 pub(super) const OPERATION: &str = "release due jobs";
 
@@ -81,7 +82,8 @@ impl MongoStorage {
         if due.is_empty() {
             return Ok(Vec::new());
         }
-        let token = fastrand::i64(..);
+        // One entry each.
+        let mark = Token::random().mark(1);
         // A history never goes backwards: whoever was updated later than now, by another clock, is released then.
         let mut by_time: Vec<(i64, Vec<Uuid>)> = vec![(micros(now), Vec::new())];
         for job in due {
@@ -92,7 +94,7 @@ impl MongoStorage {
             }
         }
         let statements = by_time.iter().filter(|(_, ids)| !ids.is_empty());
-        let statements = statements.map(|(at, ids)| release_statement(*at, ids, now, token));
+        let statements = statements.map(|(at, ids)| release_statement(*at, ids, now, mark));
         let statements: Vec<Bson> = statements.map(Bson::from).collect();
         let collection = &self.inner.collections.jobs;
         let mut commands = Commands { storage: self, session: None };
@@ -104,7 +106,7 @@ impl MongoStorage {
                 return Ok(None);
             }
             let ids: Vec<Uuid> = due.iter().map(|job| uuid(job.id)).collect();
-            let bear = doc! { "_id": { "$in": ids }, "token": token };
+            let bear = doc! { "_id": { "$in": ids }, "marks": mark.number() };
             commands.find(collection, bear, doc! { "_id": 1 }, due.len()).await.map(Some)
         };
         let released = async { released.await.map_err(|broken: Broken| broken.failed(OPERATION)) };
@@ -134,7 +136,7 @@ impl MongoStorage {
 }
 
 /// ENQUEUED at this time, if they are as they were found.
-fn release_statement(at: i64, ids: &[Uuid], now: DateTime<Utc>, token: i64) -> Document {
+fn release_statement(at: i64, ids: &[Uuid], now: DateTime<Utc>, mark: Mark) -> Document {
     let entry = HistoryEntry { at: from_micros(at).unwrap_or(now), state: JobState::enqueued() };
     let mut due = is_whole();
     due.extend(doc! {
@@ -150,10 +152,9 @@ fn release_statement(at: i64, ids: &[Uuid], now: DateTime<Utc>, token: i64) -> D
                 "state": state_number(StateName::Enqueued),
                 "updated": at,
                 "queued": at,
-                "token": token,
             },
             "$inc": { "version": 1_i64 },
-            "$push": { "history": encode_entry(&entry) },
+            "$push": { "history": encode_entry(&entry), "marks": mark.pushed() },
         },
         "multi": true,
         "hint": "_id_",

@@ -15,6 +15,7 @@ use crate::call::{Broken, Commands, Work};
 use crate::changes::Hints;
 use crate::documents::{JobDocument, id_of, uuid};
 use crate::error::{DUPLICATE_KEY, Failed};
+use crate::marks::Token;
 
 /// What is attempted here.
 pub(super) const OPERATION: &str = "insert jobs";
@@ -69,13 +70,13 @@ impl MongoStorage {
         match insert.await {
             Ok(mut present) => {
                 // What an earlier try of this call wrote is no surprise.
-                present.retain(|id| self.inner.uncertain.token_of(*id, Write::Insert).is_none());
+                present.retain(|id| self.inner.uncertain.tokens_of(*id, Write::Insert).is_empty());
                 self.inner.uncertain.forget_writes(writes());
                 Ok(present)
             }
             Err(failed) => {
                 if failed.is_uncertain {
-                    self.inner.uncertain.note_writes(0, writes());
+                    self.inner.uncertain.note_writes(Token::random(), writes());
                 }
                 Err(failed)
             }

@@ -11,12 +11,13 @@ use crate::MongoStorage;
 use crate::call::{Broken, Commands, Work};
 use crate::documents::{Unreadable, encode_entry, from_micros, from_uuid, state_number, uuid};
 use crate::error::Failed;
+use crate::marks::{Mark, Token};
 
 impl MongoStorage {
-    /// Parks a job that a claim with this token holds.
-    pub(super) async fn park(&self, id: JobId, why: &Unreadable, token: i64) -> Result<(), Failed> {
+    /// Parks a job that a claim left this mark on, unless anybody has written since.
+    pub(super) async fn park(&self, id: JobId, why: &Unreadable, mark: Mark) -> Result<(), Failed> {
         let message = format!("what is stored of this job cannot be read: {why}");
-        self.transact(&Park { id, token, message }).await
+        self.transact(&Park { id, mark, message }).await
     }
 }
 
@@ -25,12 +26,17 @@ fn is_broken() -> Document {
     doc! { "$or": [
         { "version": { "$not": { "$type": "number" } } },
         { "history": { "$not": { "$type": "array" } } },
+        { "marks": { "$not": { "$type": "array" } } },
     ] }
 }
 
 /// That an update can be made on a document.
 pub(super) fn is_whole() -> Document {
-    doc! { "version": { "$type": "number" }, "history": { "$type": "array" } }
+    doc! {
+        "version": { "$type": "number" },
+        "history": { "$type": "array" },
+        "marks": { "$type": "array" },
+    }
 }
 
 impl MongoStorage {
@@ -59,6 +65,7 @@ impl Work for ParkBroken {
         let change = doc! { "$set": {
             "state": state_number(StateName::Failed),
             "version": 1_i64,
+            "marks": [],
             "error": "the document of this job is broken",
         } };
         let update = doc! { "q": these, "u": change, "multi": true, "hint": "_id_" };
@@ -75,7 +82,7 @@ impl Work for ParkBroken {
 
 struct Park {
     id: JobId,
-    token: i64,
+    mark: Mark,
     message: String,
 }
 
@@ -85,11 +92,8 @@ impl Work for Park {
 
     async fn run(&self, commands: &mut Commands<'_>) -> Result<(), Broken> {
         let collection = commands.storage.inner.collections.jobs.clone();
-        let held = doc! {
-            "_id": uuid(self.id),
-            "claim": self.token,
-            "state": state_number(StateName::Processing),
-        };
+        let mut held = self.mark.is_last();
+        held.extend(doc! { "_id": uuid(self.id), "state": state_number(StateName::Processing) });
         let fields = doc! { "updated": 1, "server": 1, "server_name": 1, "history": 1 };
         let found = commands.find(&collection, held.clone(), fields, 1).await?;
         let Some(document) = found.first() else { return Ok(()) };
@@ -98,9 +102,12 @@ impl Work for Park {
             "$inc": { "version": 1_i64 },
         };
         // Nothing can be added to a history that is not even a list.
+        let entries = self.entries(document);
+        let mut push = doc! { "marks": Token::random().mark(entries.len()).pushed() };
         if document.get_array("history").is_ok() {
-            change.insert("$push", doc! { "history": { "$each": self.entries(document) } });
+            push.insert("history", doc! { "$each": entries });
         }
+        change.insert("$push", push);
         let update = doc! { "q": held, "u": change };
         let answer = commands.write(doc! { "update": &collection, "updates": [update] }).await?;
         if answer.get_i32("n") == Ok(1) {

@@ -14,6 +14,7 @@ use crate::call::{Broken, Commands, Work};
 use crate::changes::Hints;
 use crate::documents::{change_of, from_state_number, id_of, micros, state_number, uuid, version_number};
 use crate::error::Failed;
+use crate::marks::{Since, Token};
 
 const OPERATION: &str = "save jobs";
 
@@ -48,7 +49,7 @@ impl MongoStorage {
 
     /// Saves jobs of different ids; returns those that won.
     async fn save_chunk(&self, jobs: Vec<Job>) -> Result<HashSet<JobId>, Failed> {
-        let work = SaveJobs { token: fastrand::i64(..), jobs };
+        let work = SaveJobs { token: Token::random(), jobs };
         let writes = || work.jobs.iter().map(|job| (job.id(), Write::Save(job.version())));
         match self.transact(&work).await {
             Ok(winners) => {
@@ -67,12 +68,12 @@ impl MongoStorage {
 
 /// Jobs to be saved, which bear the token when they are.
 struct SaveJobs {
-    token: i64,
+    token: Token,
     jobs: Vec<Job>,
 }
 
 /// A save of one job, if its document is in the state that the job was loaded in.
-fn statement(job: &Job, stored_state: StateName, token: i64) -> Document {
+fn statement(job: &Job, stored_state: StateName, token: Token) -> Document {
     let guard = doc! {
         "_id": uuid(job.id()),
         "version": version_number(job.version()),
@@ -129,7 +130,7 @@ impl SaveJobs {
     async fn find_out(&self, commands: &mut Commands<'_>) -> Result<HashMap<JobId, Fate>, Broken> {
         let storage = commands.storage;
         let ids: Vec<_> = self.jobs.iter().map(|job| uuid(job.id())).collect();
-        let fields = doc! { "version": 1, "state": 1, "created": 1, "token": 1 };
+        let fields = doc! { "version": 1, "state": 1, "created": 1, "marks": 1 };
         let collection = &storage.inner.collections.jobs;
         let found =
             commands.find(collection, doc! { "_id": { "$in": ids } }, fields, self.jobs.len()).await?;
@@ -139,17 +140,20 @@ impl SaveJobs {
         let mut again = Vec::new();
         for job in &self.jobs {
             let Some(document) = found.get(&job.id()) else { continue };
+            if document.get_i64("created") != Ok(micros(job.created_at())) {
+                continue;
+            }
             let stored_version = document.get_i64("version").unwrap_or_default();
-            let token = document.get_i64("token").ok();
-            let is_same = document.get_i64("created") == Ok(micros(job.created_at()));
-            if is_same && stored_version == version_number(job.version().next()) {
-                let earlier = storage.inner.uncertain.token_of(job.id(), Write::Save(job.version()));
-                if token == Some(self.token) {
-                    fates.insert(job.id(), Fate::Saved { left: loaded_state(job) });
-                } else if token.is_some() && token == earlier {
-                    fates.insert(job.id(), Fate::SavedBefore);
-                }
-            } else if is_same && stored_version == version_number(job.version()) {
+            let marks: Vec<i64> =
+                document.get_array("marks").into_iter().flatten().filter_map(Bson::as_i64).collect();
+            // Race: others may have written since, so the last mark need not be ours.
+            let has_written = |token| Since::of(&marks, token).is_some();
+            let earlier = storage.inner.uncertain.tokens_of(job.id(), Write::Save(job.version()));
+            if has_written(self.token) {
+                fates.insert(job.id(), Fate::Saved { left: loaded_state(job) });
+            } else if earlier.into_iter().any(has_written) {
+                fates.insert(job.id(), Fate::SavedBefore);
+            } else if stored_version == version_number(job.version()) {
                 // It is the version that was loaded, but not in the state that the history says. What is stored counts.
                 let state = document.get_i32("state").ok().and_then(from_state_number);
                 again.extend(state.map(|state| (job, state)));

@@ -9,11 +9,16 @@ use std::sync::{Mutex, PoisonError};
 use jobrunr_core::{JobId, ServerId, Version};
 use tokio::time::{Duration, Instant};
 
+use crate::marks::Token;
+
 /// How long an uncertain call is remembered.
 const MEMORY: Duration = Duration::from_secs(600);
 
 /// How many are remembered at most; beyond that the oldest are forgotten.
 const MOST: usize = 50_000;
+
+/// How many tries of one write are remembered.
+const TRIES: usize = 16;
 
 /// What is remembered of calls whose outcome is not known.
 #[derive(Debug, Default)]
@@ -23,7 +28,8 @@ pub(crate) struct Uncertain {
 
 #[derive(Debug, Default)]
 struct Content {
-    writes: HashMap<(JobId, Write), (i64, Instant)>,
+    /// The tokens of all tries: any of them may be the one that took effect.
+    writes: HashMap<(JobId, Write), (Vec<Token>, Instant)>,
     claims: Vec<LostClaim>,
 }
 
@@ -41,7 +47,7 @@ pub(crate) enum Write {
 pub(crate) struct LostClaim {
     pub(crate) server: ServerId,
     /// What its jobs are marked with.
-    pub(crate) token: i64,
+    pub(crate) token: Token,
     /// The jobs that it may have taken, and that nobody has been given since.
     pub(crate) jobs: Vec<JobId>,
     /// When it was lost.
@@ -54,10 +60,16 @@ impl Uncertain {
     }
 
     /// Notes writes with this token that may have taken effect.
-    pub(crate) fn note_writes(&self, token: i64, writes: impl Iterator<Item = (JobId, Write)>) {
+    pub(crate) fn note_writes(&self, token: Token, writes: impl Iterator<Item = (JobId, Write)>) {
         let now = Instant::now();
         self.with(|content| {
-            content.writes.extend(writes.map(|write| (write, (token, now))));
+            for write in writes {
+                let (tokens, since) = content.writes.entry(write).or_insert_with(|| (Vec::new(), now));
+                *since = now;
+                if tokens.len() < TRIES {
+                    tokens.push(token);
+                }
+            }
             content.writes.retain(|_, (_, since)| now - *since < MEMORY);
             if content.writes.len() > MOST {
                 let mut times: Vec<Instant> = content.writes.values().map(|(_, since)| *since).collect();
@@ -68,9 +80,10 @@ impl Uncertain {
         });
     }
 
-    /// The token of an earlier try of this write that may have taken effect.
-    pub(crate) fn token_of(&self, id: JobId, write: Write) -> Option<i64> {
-        self.with(|content| content.writes.get(&(id, write)).map(|(token, _)| *token))
+    /// The tokens of earlier tries of this write, one of which may have taken effect.
+    pub(crate) fn tokens_of(&self, id: JobId, write: Write) -> Vec<Token> {
+        self.with(|content| content.writes.get(&(id, write)).map(|(tokens, _)| tokens.clone()))
+            .unwrap_or_default()
     }
 
     /// Forgets writes whose outcome is known now.
@@ -109,25 +122,27 @@ mod tests {
     use super::*;
 
     fn a_claim(server: ServerId) -> LostClaim {
-        LostClaim { server, token: 7, jobs: vec![JobId::new()], since: Instant::now() }
+        LostClaim { server, token: Token::random(), jobs: vec![JobId::new()], since: Instant::now() }
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_uncertain_is_remembered_for_a_while_and_per_version() {
         let uncertain = Uncertain::default();
         let (id, server) = (JobId::new(), ServerId::new());
-        uncertain.note_writes(3, [(id, Write::Save(Version::FIRST))].into_iter());
+        let (token, again) = (Token::random(), Token::random());
+        uncertain.note_writes(token, [(id, Write::Save(Version::FIRST))].into_iter());
+        uncertain.note_writes(again, [(id, Write::Save(Version::FIRST))].into_iter());
         uncertain.note_claim(a_claim(server));
 
-        assert_eq!(uncertain.token_of(id, Write::Save(Version::FIRST)), Some(3));
-        assert_eq!(uncertain.token_of(id, Write::Save(Version::FIRST.next())), None);
+        assert_eq!(uncertain.tokens_of(id, Write::Save(Version::FIRST)), [token, again]);
+        assert_eq!(uncertain.tokens_of(id, Write::Save(Version::FIRST.next())), []);
         assert_eq!(uncertain.take_claims_of(ServerId::new()), []);
 
         tokio::time::advance(MEMORY).await;
 
         assert_eq!(uncertain.take_claims_of(server), []);
-        uncertain.note_writes(4, std::iter::empty());
-        assert_eq!(uncertain.token_of(id, Write::Save(Version::FIRST)), None);
+        uncertain.note_writes(token, std::iter::empty());
+        assert_eq!(uncertain.tokens_of(id, Write::Save(Version::FIRST)), []);
     }
 
     #[tokio::test]
@@ -144,10 +159,10 @@ mod tests {
     async fn what_is_known_is_forgotten() {
         let uncertain = Uncertain::default();
         let write = (JobId::new(), Write::Insert);
-        uncertain.note_writes(1, [write].into_iter());
+        uncertain.note_writes(Token::random(), [write].into_iter());
 
         uncertain.forget_writes([write].into_iter());
 
-        assert_eq!(uncertain.token_of(write.0, write.1), None);
+        assert_eq!(uncertain.tokens_of(write.0, write.1), []);
     }
 }

@@ -7,9 +7,11 @@ mod support;
 
 mod answers;
 mod errors;
+mod hints;
 mod outage;
 mod plans;
 mod schema;
+mod transactions;
 
 use chrono::{DateTime, Utc};
 use jobrunr_core::{Job, JobDefinition, JobId, JobState, JsonText, ServerId, ServerRef};

@@ -1,8 +1,8 @@
 //! How MongoDB carries out what is asked of it all the time: by an index, however many jobs there are.
 
 use jobrunr_core::storage::{
-    ClaimRequest, JobQuery, JobSearch, JobSelection, JobStore, SetUp, SignatureSelection, StorageExt,
-    StorageProvider,
+    ClaimRequest, JobQuery, JobSearch, JobSelection, JobStore, RecurringJobQuery, RecurringJobStore,
+    ServerStore, SetUp, SignatureSelection, StorageExt, StorageProvider,
 };
 use jobrunr_core::{Job, JobId, JobState, StateName};
 use jobrunr_storage_mongo::MongoStorage;
@@ -28,10 +28,10 @@ async fn fill(storage: &MongoStorage) {
     storage.insert_jobs(&jobs).await.unwrap();
 }
 
-/// Every command on jobs that was profiled, without those of the set-up.
+/// Every command on jobs, recurring jobs and servers that was profiled, without those of the set-up.
 async fn profiled(database: &Database) -> Vec<Document> {
     let profile = database.collection::<Document>("system.profile");
-    let ours = doc! { "ns": { "$regex": "jobrunr_jobs$" }, "op": { "$in": ["query", "command", "update", "remove", "insert"] } };
+    let ours = doc! { "ns": { "$regex": "jobrunr_(jobs|servers|recurring_jobs)$" }, "op": { "$in": ["query", "command", "update", "remove", "insert"] } };
     let mut cursor = profile.find(ours).await.unwrap();
     let mut commands = Vec::new();
     while cursor.advance().await.unwrap() {
@@ -65,6 +65,12 @@ async fn everything_that_servers_do_goes_by_an_index() {
         let query = if order == "updated" { query.newest_first() } else { query };
         storage.list_jobs(&query).await.unwrap();
     }
+    // What the master asks.
+    storage.list_jobs(&JobQuery::in_state(StateName::Processing).server_not_in([])).await.unwrap();
+    let due = RecurringJobQuery { due_at: Some(at(10)), limit: Some(100), ..RecurringJobQuery::default() };
+    storage.list_recurring_jobs(&due).await.unwrap();
+    storage.list_signatures(&StateName::ALL).await.unwrap();
+    storage.remove_silent_servers(at(0)).await.unwrap();
     let aged = JobSelection::Aged {
         state: StateName::Succeeded,
         updated_before: at(3),
