@@ -64,7 +64,8 @@ fn with_jobs(server: BackgroundJobServerBuilder, mail: Arc<MailServer>) -> Backg
 
 fn kit() -> (TestKit, Arc<MailServer>) {
     let mail = Arc::<MailServer>::default();
-    (TestKit::new(|server| with_jobs(server, Arc::clone(&mail))), mail)
+    let kit = TestKit::new(|server| with_jobs(server, Arc::clone(&mail)));
+    (kit, mail)
 }
 
 async fn who_signs_up_is_welcomed_now_and_reminded_in_three_days() {

@@ -18,6 +18,7 @@ struct Page {
 pub(crate) fn violations(root: &Path) -> Result<Vec<String>> {
     let files = files(root)?;
     let words = words(&files)?;
+    let code_lines = code_lines(&files)?;
     let mut found = Vec::new();
     for page in pages(&files)? {
         let shown = page.path.strip_prefix(root).unwrap_or(&page.path).display();
@@ -27,6 +28,10 @@ pub(crate) fn violations(root: &Path) -> Result<Vec<String>> {
         let names = code(&page.text).into_iter().filter(|name| is_sentence(name));
         let missing = names.filter(|name| !words.contains(*name));
         found.extend(missing.map(|name| format!("{shown} names {name}, which is nowhere in the code")));
+        let uncompiled =
+            uncompiled_blocks(&page.text).into_iter().filter(|block| !stands_in(block, &code_lines));
+        let first_lines = uncompiled.filter_map(|block| block.lines().next());
+        found.extend(first_lines.map(|line| format!("{shown} shows code that no file has: {line}")));
     }
     let example = |path: &str| -> Result<Option<String>> {
         let text = std::fs::read_to_string(root.join(path)).with_context(|| path.to_owned())?;
@@ -79,6 +84,30 @@ fn words(files: &[PathBuf]) -> Result<HashSet<String>> {
         words.extend(of_file.filter(|word| is_sentence(word)).map(str::to_owned));
     }
     Ok(words)
+}
+
+/// The lines of each file of code, without indentation: no page's examples, which are in comments.
+fn code_lines(files: &[PathBuf]) -> Result<Vec<Vec<String>>> {
+    with_extension(files, "rs")
+        .map(|path| {
+            let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+            Ok(text.lines().map(|line| line.trim().to_owned()).collect())
+        })
+        .collect()
+}
+
+/// The blocks of Rust that nobody compiles.
+fn uncompiled_blocks(text: &str) -> Vec<&str> {
+    let blocks = text.split("```rust,ignore\n").skip(1);
+    blocks.filter_map(|rest| rest.split_once("```")).map(|(block, _)| block).collect()
+}
+
+/// Whether a block stands in a file that is compiled, line by line; empty lines part it into pieces that may be apart there.
+fn stands_in(block: &str, files: &[Vec<String>]) -> bool {
+    let pieces: Vec<Vec<&str>> =
+        block.split("\n\n").map(|piece| piece.lines().map(str::trim).collect()).collect();
+    let has = |file: &[String], piece: &[&str]| file.windows(piece.len().max(1)).any(|lines| lines == piece);
+    files.iter().any(|file| pieces.iter().all(|piece| has(file, piece)))
 }
 
 /// The files of this repository that a page links to, relative to it.
@@ -135,6 +164,19 @@ mod tests {
 
         assert_eq!(first_rust_block(page).as_deref(), Some("shown();\n#[attribute]"));
         assert_eq!(first_rust_block("no code"), None);
+    }
+
+    #[test]
+    fn a_block_that_nobody_compiles_must_stand_in_a_file_that_is() {
+        let page = "```rust,ignore\nlet a = 1;\n\n    let b = 2;\n```\n```rust\ncompiled();\n```";
+        let file = ["fn f() {", "let a = 1;", "other();", "let b = 2;", "}"].map(str::to_owned).to_vec();
+
+        let blocks = uncompiled_blocks(page);
+
+        assert_eq!(blocks.len(), 1);
+        assert!(stands_in(blocks[0], std::slice::from_ref(&file)));
+        assert!(!stands_in("let a = 2;\n", std::slice::from_ref(&file)));
+        assert!(!stands_in("let a = 1;\nlet b = 2;\n", &[file]));
     }
 
     #[test]
