@@ -119,24 +119,13 @@ impl Database {
         storage
     }
 
-    /// Removes it with all that is in it.
+    /// Removes it with all that is in it. What the drivers of other crates would be needed for goes with its server.
     pub(crate) async fn remove(self) {
         match self {
-            Self::Memory(_) => {}
+            Self::Memory(_) | Self::Mongo(..) | Self::Redis(..) => {}
             Self::Sqlite(folder) => std::fs::remove_dir_all(folder).unwrap(),
             Self::Postgres(url, name) => on_postgres(&url, format!("DROP SCHEMA {name} CASCADE")).await,
             Self::MySql(url, name) => on_mysql(&url, format!("DROP DATABASE {name}")).await,
-            Self::Mongo(url, name) => {
-                let client = mongodb::Client::with_uri_str(url).await.unwrap();
-                client.database(&name).drop().await.unwrap();
-            }
-            Self::Redis(url, prefix) => {
-                let client = redis::Client::open(url).unwrap();
-                let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-                let keys: Vec<String> =
-                    redis::cmd("KEYS").arg(format!("*{prefix}*")).query_async(&mut connection).await.unwrap();
-                let _: u64 = redis::cmd("UNLINK").arg(keys).query_async(&mut connection).await.unwrap();
-            }
         }
     }
 }
