@@ -31,6 +31,11 @@ pub(crate) trait Database: Sync {
     /// Claims and completes jobs by prepared statements, `batch` at a time; returns jobs a second.
     async fn raw_drain(&self, jobs: usize, batch: usize) -> anyhow::Result<f64>;
 
+    /// Claims and completes jobs by `findAndModify`, a command each, where there is such a thing; returns jobs a second.
+    async fn raw_drain_by_find_and_modify(&self, _jobs: usize) -> anyhow::Result<Option<f64>> {
+        Ok(None)
+    }
+
     /// Inserts jobs, `batch` rows a transaction; returns jobs a second.
     async fn raw_bulk_insert(&self, jobs: usize, batch: usize) -> anyhow::Result<f64>;
 
@@ -50,6 +55,16 @@ pub(crate) trait Database: Sync {
     /// Jobs that raw statements claim and complete at a time; the server, with its default options, as many as it likes.
     fn raw_batch(&self) -> usize {
         500
+    }
+
+    /// Finished jobs in the table of the large drain, and jobs of the drain that memory is measured at.
+    fn many_jobs(&self) -> usize {
+        1_000_000
+    }
+
+    /// Jobs of a drain and of a bulk.
+    fn drain_jobs(&self) -> usize {
+        50_000
     }
 
     /// Jobs of one call that enqueues in bulk.

@@ -4,12 +4,16 @@ mod database;
 mod drain;
 mod enqueue;
 mod latency;
+mod mongo;
 mod mysql;
 mod postgres;
 mod process;
+mod raw_mongo;
 mod raw_mysql;
 mod raw_postgres;
+mod raw_redis;
 mod raw_sqlite;
+mod redis;
 mod report;
 mod sqlite;
 mod suite;
@@ -33,6 +37,10 @@ enum Command {
     Postgres(suite::SuiteOptions),
     /// Measures everything on MySQL or MariaDB.
     Mysql(suite::SuiteOptions),
+    /// Measures everything on Redis.
+    Redis(suite::SuiteOptions),
+    /// Measures everything on MongoDB.
+    Mongo(suite::SuiteOptions),
     /// Runs a server in this process; for measurements and tests across processes.
     Worker(worker::WorkerOptions),
 }
@@ -48,6 +56,8 @@ async fn main() -> anyhow::Result<()> {
             mysql.restore().await?;
             result
         }
+        Command::Redis(options) => suite::run(&redis::Redis::connect().await?, &options).await,
+        Command::Mongo(options) => suite::run(&mongo::Mongo::connect().await?, &options).await,
         Command::Worker(options) => worker::run(&options).await,
     }
 }

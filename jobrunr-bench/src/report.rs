@@ -38,7 +38,7 @@ pub(crate) fn percentile_ms(micros: &[i64], percent: usize) -> f64 {
 #[derive(Debug)]
 pub(crate) struct Report {
     database: &'static str,
-    figures: Vec<(&'static str, f64)>,
+    figures: Vec<(String, f64)>,
 }
 
 impl Report {
@@ -47,7 +47,8 @@ impl Report {
     }
 
     /// Adds a figure and prints it.
-    pub(crate) fn add(&mut self, key: &'static str, value: f64) {
+    pub(crate) fn add(&mut self, key: impl Into<String>, value: f64) {
+        let key = key.into();
         println!("{key:<36} {}", readable(value));
         self.figures.push((key, value));
     }
@@ -61,7 +62,7 @@ impl Report {
             Former::Stay if path.exists() => serde_json::from_slice(&std::fs::read(&path)?)?,
             Former::Stay | Former::Go => BTreeMap::new(),
         };
-        figures.extend(self.figures.iter().map(|(key, value)| ((*key).to_owned(), *value)));
+        figures.extend(self.figures.iter().cloned());
         std::fs::write(&path, serde_json::to_string_pretty(&figures)? + "\n")?;
         Ok(path)
     }

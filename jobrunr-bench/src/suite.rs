@@ -16,12 +16,13 @@ const SINGLE_ENQUEUE_TIME: Duration = Duration::from_secs(2);
 /// How much is measured.
 #[derive(Debug, clap::Args)]
 pub(crate) struct SuiteOptions {
-    /// Jobs of a drain and of a bulk.
-    #[arg(long, default_value_t = 50_000)]
-    jobs: usize,
-    /// Finished jobs in the table of the large drain, and jobs of the drain that memory is measured at.
-    #[arg(long, default_value_t = 1_000_000)]
-    many: usize,
+    /// Jobs of a drain and of a bulk. [default: 50 000, MongoDB: 30 000]
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// Finished jobs in the table of the large drain, and jobs of the drain that memory is measured at. [default: 1 000 000,
+    /// Redis: 200 000]
+    #[arg(long)]
+    many: Option<usize>,
     /// Jobs that are claimed and completed at a time in a drain, by raw statements and by the server, which else has its
     /// default options.
     #[arg(long)]
@@ -77,6 +78,28 @@ struct Suite<'a> {
     database: &'a dyn Database,
     options: &'a SuiteOptions,
     report: Report,
+}
+
+impl Suite<'_> {
+    /// How many jobs a drain and a bulk have.
+    fn jobs(&self) -> usize {
+        self.options.share(self.options.jobs.unwrap_or_else(|| self.database.drain_jobs()))
+    }
+
+    /// How many jobs are many.
+    fn many(&self) -> usize {
+        self.options.share(self.options.many.unwrap_or_else(|| self.database.many_jobs()))
+    }
+
+    /// The name of a figure that was measured in a large table.
+    fn key_of_many(&self, name: &str) -> String {
+        let many = self.database.many_jobs();
+        if many.is_multiple_of(1_000_000) {
+            format!("{name}{}m", many / 1_000_000)
+        } else {
+            format!("{name}{}k", many / 1_000)
+        }
+    }
 }
 
 /// Measures everything and writes the report.

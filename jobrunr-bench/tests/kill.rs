@@ -226,3 +226,13 @@ async fn jobs_in_postgres_survive_ten_kills_of_their_workers() {
 async fn jobs_in_mysql_survive_ten_kills_of_their_workers() {
     survive_ten_kills_on("mysql", databases::mysql().await).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_in_mongo_survive_ten_kills_of_their_workers() {
+    survive_ten_kills_on("mongo", databases::mongo().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_in_redis_survive_ten_kills_of_their_workers() {
+    survive_ten_kills_on("redis", databases::redis().await).await;
+}

@@ -12,12 +12,15 @@ use crate::drain::{self, ServerSize};
 use crate::enqueue;
 use crate::report::{median, ratio};
 
+/// Of how many jobs of a drain one is worked off by a command of its own: that goes so much slower.
+const SHARE_ONE_BY_ONE: usize = 10;
+
 /// How often a question is asked to find out how long its answer takes.
 const QUESTIONS: usize = 25;
 
 impl Suite<'_> {
     async fn drain_fresh(&self, size: ServerSize) -> anyhow::Result<f64> {
-        let jobs = self.options.share(self.options.jobs);
+        let jobs = self.jobs();
         let fresh = self.database.fresh().await?;
         let rate = drain::drain(&fresh.storage, jobs, size).await?;
         self.database.discard(fresh).await?;
@@ -25,10 +28,11 @@ impl Suite<'_> {
     }
 
     pub(super) async fn drain_beside_raw(&mut self) -> anyhow::Result<()> {
-        let jobs = self.options.share(self.options.jobs);
+        let jobs = self.jobs();
         let batch = self.options.batch.unwrap_or_else(|| self.database.raw_batch());
-        let (mut raw, mut ours) = (vec![], vec![]);
+        let (mut raw, mut ours, mut one_by_one) = (vec![], vec![], vec![]);
         for round in 1..=self.options.rounds {
+            one_by_one.extend(self.database.raw_drain_by_find_and_modify(jobs / SHARE_ONE_BY_ONE).await?);
             let raw_rate = self.database.raw_drain(jobs, batch).await?;
             let rate = self.drain_fresh(self.options.server()).await?;
             println!("drain {round}: raw {raw_rate:.0}/s, ours {rate:.0}/s");
@@ -38,13 +42,17 @@ impl Suite<'_> {
         self.report.add("raw_jobs_per_s", median(&raw));
         self.report.add("drain_jobs_per_s", median(&ours));
         self.report.add("drain_ratio", median(&ours) / median(&raw));
+        if !one_by_one.is_empty() {
+            self.report.add("find_and_modify_jobs_per_s", median(&one_by_one));
+            self.report.add("drain_ratio_to_find_and_modify", median(&ours) / median(&one_by_one));
+        }
         Ok(())
     }
 
     pub(super) async fn drain_in_large_table(&mut self) -> anyhow::Result<()> {
-        let jobs = self.options.share(self.options.jobs);
+        let jobs = self.jobs();
         let large = self.database.fresh().await?;
-        let many = self.options.share(self.options.many);
+        let many = self.many();
         drain::fill_with_finished(&large.storage, many, SystemClock.now()).await?;
         // Opened anew, so that what was written to fill it is through with.
         let url = large.url.clone();
@@ -62,7 +70,8 @@ impl Suite<'_> {
             ours_large.push(rate_large);
         }
         self.database.discard(large).await?;
-        self.report.add("drain_ratio_with_1m_finished", median(&ours_large) / median(&ours));
+        let key = self.key_of_many("drain_ratio_with_") + "_finished";
+        self.report.add(key, median(&ours_large) / median(&ours));
         Ok(())
     }
 
@@ -74,13 +83,13 @@ impl Suite<'_> {
             storage.job_counts().await?;
             stats.push(1e3 * asked.elapsed().as_secs_f64());
         }
-        self.report.add("stats_ms_1m", median(&stats));
+        self.report.add(self.key_of_many("stats_ms_"), median(&stats));
         let of_state = JobQuery::in_state(StateName::Succeeded);
         let last_updated = of_state.clone().order(JobOrder::descending(OrderField::UpdatedAt));
         for (key, query) in [
-            ("page_ms_1m", last_updated),
-            ("page_of_newest_ms_1m", JobQuery::all().newest_first()),
-            ("page_of_newest_in_state_ms_1m", of_state.newest_first()),
+            ("page_ms_", last_updated),
+            ("page_of_newest_ms_", JobQuery::all().newest_first()),
+            ("page_of_newest_in_state_ms_", of_state.newest_first()),
         ] {
             let query = query.limit(20);
             let mut pages = Vec::new();
@@ -90,7 +99,7 @@ impl Suite<'_> {
                 pages.push(1e3 * asked.elapsed().as_secs_f64());
                 anyhow::ensure!(page.len() == 20, "a page has {} jobs", page.len());
             }
-            self.report.add(key, median(&pages));
+            self.report.add(self.key_of_many(key), median(&pages));
         }
         let mut signatures = Vec::new();
         for _ in 0..QUESTIONS {
@@ -99,7 +108,7 @@ impl Suite<'_> {
             signatures.push(1e3 * asked.elapsed().as_secs_f64());
             anyhow::ensure!(found.len() == 1, "{} types were found", found.len());
         }
-        self.report.add("signatures_ms_1m", median(&signatures));
+        self.report.add(self.key_of_many("signatures_ms_"), median(&signatures));
         Ok(())
     }
 
@@ -125,7 +134,7 @@ impl Suite<'_> {
     }
 
     pub(super) async fn costs_of_drain(&mut self) -> anyhow::Result<()> {
-        let jobs = self.options.share(self.options.jobs);
+        let jobs = self.jobs();
         let fresh = self.database.fresh().await?;
         let before_all = self.database.counters(&fresh).await?;
         enqueue::bulk(&fresh.storage, jobs, self.database.bulk_jobs()).await?;

@@ -19,7 +19,7 @@ impl Suite<'_> {
     pub(super) async fn enqueue(&mut self) -> anyhow::Result<()> {
         let mut singles: [(Vec<f64>, Vec<f64>); 3] = Default::default();
         let (mut raw_bulk, mut bulk) = (vec![], vec![]);
-        let jobs = self.options.share(self.options.jobs);
+        let jobs = self.jobs();
         for round in 1..=self.options.rounds {
             for ((callers, how, _), (raw, ours)) in CALLERS.iter().zip(&mut singles) {
                 let raw_rate = self.database.raw_single_insert(*how, SINGLE_ENQUEUE_TIME).await?;
@@ -46,7 +46,7 @@ impl Suite<'_> {
         self.report.add("enqueue_concurrent_ratio_64", median(many) / median(one));
         for ((_, _, key), (raw, ours)) in CALLERS.iter().zip(&singles) {
             if !raw.is_empty() {
-                self.report.add(key, median(ours) / median(raw));
+                self.report.add(*key, median(ours) / median(raw));
             }
         }
         self.report.add("raw_bulk_insert_per_s", median(&raw_bulk));

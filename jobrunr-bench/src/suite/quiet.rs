@@ -58,7 +58,7 @@ impl Suite<'_> {
     }
 
     pub(super) async fn memory(&mut self) -> anyhow::Result<()> {
-        let jobs = self.options.share(self.options.many);
+        let jobs = self.many();
         let fresh = self.database.fresh().await?;
         enqueue::bulk(&fresh.storage, jobs, jobs).await?;
         let mut arguments =
