@@ -91,14 +91,14 @@ impl Suite<'_> {
         self.options.share(self.options.many.unwrap_or_else(|| self.database.many_jobs()))
     }
 
-    /// The name of a figure that was measured in a large table.
+    /// The name of a figure that was measured in a large table: as given with 1 000 000 jobs in it.
     fn key_of_many(&self, name: &str) -> String {
         let many = self.database.many_jobs();
-        if many.is_multiple_of(1_000_000) {
-            format!("{name}{}m", many / 1_000_000)
-        } else {
-            format!("{name}{}k", many / 1_000)
-        }
+        let label = match many / 1_000_000 {
+            0 => format!("{}k", many / 1_000),
+            millions => format!("{millions}m"),
+        };
+        name.replace("1m", &label)
     }
 }
 

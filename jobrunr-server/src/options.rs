@@ -78,6 +78,12 @@ impl Settings {
     pub(crate) fn capacity(&self) -> usize {
         self.workers.saturating_add(self.prefetch.most())
     }
+
+    /// How often the master looks for what others have scheduled: of a storage that sends no hints it would learn of it too
+    /// late at the poll. Claims look four times as often, since what they find is to start at once.
+    pub(crate) fn look_interval(&self) -> Duration {
+        self.poll_interval.min(self.claim_interval.saturating_mul(4))
+    }
 }
 
 impl ServerOptions {

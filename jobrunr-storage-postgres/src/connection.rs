@@ -107,9 +107,15 @@ impl PostgresStorage {
         Ok(Call { storage: self, operation, connection: Held::Plain(connection), _under_way: token })
     }
 
-    /// Begins a call that is a part of closing the storage.
-    pub(crate) async fn last_call(&self, operation: &'static str) -> Result<Call<'_>, StorageError> {
-        self.call_with(self.inner.under_way.token(), operation).await
+    /// Begins a call that may be a part of closing the storage, on a connection that was kept, or on another if there is none.
+    pub(crate) async fn last_call_on(
+        &self,
+        kept: Option<PoolConnection<Postgres>>,
+        operation: &'static str,
+    ) -> Result<Call<'_>, StorageError> {
+        let token = self.inner.under_way.token();
+        let Some(connection) = kept else { return self.call_with(token, operation).await };
+        Ok(Call { storage: self, operation, connection: Held::Plain(connection), _under_way: token })
     }
 
     async fn call_with(

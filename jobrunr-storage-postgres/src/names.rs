@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{PoisonError, RwLock};
 
-use jobrunr_core::{ServerId, ServerRef};
+use jobrunr_core::{JobSignature, QueueName, ServerId, ServerRef};
 use jobrunr_storage_sql::Lane;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
@@ -71,6 +71,12 @@ impl Numbers {
 }
 
 impl PostgresStorage {
+    /// The number of a lane, if it is remembered.
+    pub(crate) fn known_lane(&self, queue: &QueueName, signature: &JobSignature) -> Option<i32> {
+        let lane = Lane { queue: queue.clone(), signature: signature.clone() };
+        read(&self.inner.names.lanes, |known| known.numbers.get(&lane).copied())
+    }
+
     /// The statement that gives numbers to these lanes, new ones where they have none; `None` if all are known.
     fn lanes_to_number(&self, numbers: &mut Numbers, lanes: &[Lane]) -> Option<Statement> {
         let mut missing: Vec<&Lane> = read(&self.inner.names.lanes, |known| {

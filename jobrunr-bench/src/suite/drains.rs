@@ -70,7 +70,7 @@ impl Suite<'_> {
             ours_large.push(rate_large);
         }
         self.database.discard(large).await?;
-        let key = self.key_of_many("drain_ratio_with_") + "_finished";
+        let key = self.key_of_many("drain_ratio_with_1m_finished");
         self.report.add(key, median(&ours_large) / median(&ours));
         Ok(())
     }
@@ -83,13 +83,13 @@ impl Suite<'_> {
             storage.job_counts().await?;
             stats.push(1e3 * asked.elapsed().as_secs_f64());
         }
-        self.report.add(self.key_of_many("stats_ms_"), median(&stats));
+        self.report.add(self.key_of_many("stats_ms_1m"), median(&stats));
         let of_state = JobQuery::in_state(StateName::Succeeded);
         let last_updated = of_state.clone().order(JobOrder::descending(OrderField::UpdatedAt));
         for (key, query) in [
-            ("page_ms_", last_updated),
-            ("page_of_newest_ms_", JobQuery::all().newest_first()),
-            ("page_of_newest_in_state_ms_", of_state.newest_first()),
+            ("page_ms_1m", last_updated),
+            ("page_of_newest_ms_1m", JobQuery::all().newest_first()),
+            ("page_of_newest_in_state_ms_1m", of_state.newest_first()),
         ] {
             let query = query.limit(20);
             let mut pages = Vec::new();
@@ -108,7 +108,7 @@ impl Suite<'_> {
             signatures.push(1e3 * asked.elapsed().as_secs_f64());
             anyhow::ensure!(found.len() == 1, "{} types were found", found.len());
         }
-        self.report.add(self.key_of_many("signatures_ms_"), median(&signatures));
+        self.report.add(self.key_of_many("signatures_ms_1m"), median(&signatures));
         Ok(())
     }
 

@@ -92,14 +92,10 @@ pub(crate) async fn keep_releasing(engine: Arc<Engine>) {
     }
 }
 
-/// The master of a cluster whose storage sends no hints must look more often than others, or it learns of new jobs too late.
+/// The master alone has to learn of new jobs early.
 fn poll_interval(engine: &Engine) -> Duration {
     let settings = &engine.settings;
-    if engine.membership.is_master() {
-        settings.poll_interval.min(settings.claim_interval)
-    } else {
-        settings.poll_interval
-    }
+    if engine.membership.is_master() { settings.look_interval() } else { settings.poll_interval }
 }
 
 pub(super) async fn release(engine: &Engine) -> Result<(), StorageError> {

@@ -122,7 +122,7 @@ impl<'a> Ticker<'a> {
         let begun_at = Instant::now();
         let is_cycle_over = begun_at >= self.look_ahead_at;
         if is_cycle_over {
-            let interval = self.interval();
+            let interval = self.engine.settings.look_interval();
             self.look_ahead_at = begun_at + interval;
             // Further than the next look, which may be late.
             self.horizon = now + TimeDelta::from_std(interval + SLACK).unwrap_or(TimeDelta::MAX);
@@ -154,17 +154,6 @@ impl<'a> Ticker<'a> {
         self.rested_at = Instant::now();
         let due = self.list(now - PATIENCE).await?;
         self.deal_with(due, now).await
-    }
-
-    /// The master of a cluster whose storage sends no hints must look more often than others, or it learns of changes too
-    /// late.
-    fn interval(&self) -> Duration {
-        let settings = &self.engine.settings;
-        if self.engine.storage.changes().is_some() {
-            settings.poll_interval
-        } else {
-            settings.poll_interval.min(settings.claim_interval)
-        }
     }
 
     async fn list(&self, due_at: DateTime<Utc>) -> Result<Vec<RecurringJob>, StorageError> {

@@ -157,11 +157,15 @@ impl PostgresStorage {
         self.inner.gatherer.state().spare.take()
     }
 
+    /// Whether the pool is large enough that connections may be kept out of it.
+    pub(crate) fn may_keep_connections(&self) -> bool {
+        self.inner.pool.options().get_max_connections() >= POOL_WITH_SPARE
+    }
+
     /// Keeps a connection for the next writer, if there is a pool to spare it.
     fn keep_spare(&self, spare: Spare) {
         let gatherer = &self.inner.gatherer;
-        let may_be_kept = self.inner.pool.options().get_max_connections() >= POOL_WITH_SPARE;
-        if spare.is_none() || !may_be_kept || gatherer.closed.is_cancelled() {
+        if spare.is_none() || !self.may_keep_connections() || gatherer.closed.is_cancelled() {
             return;
         }
         let mut state = gatherer.state();

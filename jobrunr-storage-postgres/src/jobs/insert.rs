@@ -117,6 +117,16 @@ impl PostgresStorage {
         expected: Expectation,
         spare: &mut Spare,
     ) -> Result<HashSet<JobId>, Failed> {
+        if let [job] = jobs
+            && expected == Expectation::AllNew
+            && is_plain(job)
+            && let Some(lane) = self.known_lane(job.queue(), job.signature())
+        {
+            let mut call = self.call_on(spare.take(), OPERATION).await?;
+            call.rows(insert_one(self, job, Some(lane))).await?;
+            *spare = call.finish_and_keep().await?;
+            return Ok(HashSet::new());
+        }
         let shard = self.inner.shards.take();
         let batch = Batch::of(jobs.iter().copied(), expected);
         let servers = batch.servers();
@@ -209,7 +219,7 @@ impl<'a> Batch<'a> {
     ) -> impl Iterator<Item = Statement> {
         let plain = match self.plain.as_slice() {
             [] => None,
-            [job] => Some(insert_one(storage, job, numbers)),
+            [job] => Some(insert_one(storage, job, numbers.lane(&lane_of(job)))),
             jobs => Some(insert_plain(storage, jobs, numbers)),
         };
         let rich = (!self.rich.is_empty()).then(|| insert_rich(storage, &self.rich, numbers, shard));
@@ -239,7 +249,7 @@ fn version_column(job: &Job) -> i64 {
     i64::try_from(job.version().number()).unwrap_or(i64::MAX)
 }
 
-fn insert_one(storage: &PostgresStorage, job: &Job, numbers: &Numbers) -> Statement {
+fn insert_one(storage: &PostgresStorage, job: &Job, lane: Option<i32>) -> Statement {
     let (at, due) = (micros(job.created_at()), job.scheduled_at().map(micros));
     let enqueued = due.is_none().then_some(at);
     storage
@@ -247,7 +257,7 @@ fn insert_one(storage: &PostgresStorage, job: &Job, numbers: &Numbers) -> Statem
         .bind(Uuid::from(job.id()))
         .bind(version_column(job))
         .bind(at)
-        .bind(numbers.lane(&lane_of(job)))
+        .bind(lane)
         .bind(job.priority())
         .bind(i16::from(job.state_name().index()))
         .bind(enqueued)
