@@ -39,14 +39,24 @@ pub(crate) trait Database: Sync {
     /// Inserts jobs, `batch` rows a transaction; returns jobs a second.
     async fn raw_bulk_insert(&self, jobs: usize, batch: usize) -> anyhow::Result<f64>;
 
-    /// Inserts jobs for a while as single calls could be served at best; returns jobs a second. `None` if there is nothing
-    /// to compare with.
+    /// Makes an empty database for raw single inserts. `None` if there is nothing to compare with.
+    async fn raw_database(&self) -> anyhow::Result<Option<RawDatabase>> {
+        Ok(None)
+    }
+
+    /// Removes it.
+    async fn discard_raw(&self, _raw: RawDatabase) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    /// Inserts jobs there for a while, as single calls could be served at best; returns jobs a second.
     async fn raw_single_insert(
         &self,
+        _raw: &RawDatabase,
         _how: SingleInsert,
         _how_long: Duration,
-    ) -> anyhow::Result<Option<f64>> {
-        Ok(None)
+    ) -> anyhow::Result<f64> {
+        anyhow::bail!("there is nothing to compare with")
     }
 
     /// What was counted so far. Asked right after the storage was opened, while it is idle, and after it was closed.
@@ -71,6 +81,12 @@ pub(crate) trait Database: Sync {
     fn bulk_jobs(&self) -> usize {
         10_000
     }
+}
+
+/// A database with the least tables for raw statements.
+pub(crate) struct RawDatabase {
+    /// What is connected to.
+    pub(crate) url: String,
 }
 
 /// How single inserts are served at best.

@@ -10,7 +10,7 @@ use jobrunr_storage_mongo::MongoStorage;
 use jobrunr_storage_mongo::mongodb::Client;
 use jobrunr_storage_mongo::mongodb::bson::{Bson, Document, doc};
 
-use crate::database::{Counters, Database, FreshDatabase, SingleInsert, url_of_database};
+use crate::database::{Counters, Database, FreshDatabase, RawDatabase, SingleInsert, url_of_database};
 use crate::raw_mongo;
 
 /// MongoDB, one database a measurement.
@@ -115,11 +115,23 @@ impl Database for Mongo {
         Ok(rate)
     }
 
-    async fn raw_single_insert(&self, how: SingleInsert, how_long: Duration) -> anyhow::Result<Option<f64>> {
+    async fn raw_database(&self) -> anyhow::Result<Option<RawDatabase>> {
         let url = self.create().await?;
-        let rate = raw_mongo::insert_for(&url, how, how_long).await?;
-        self.remove(&url).await?;
-        Ok(Some(rate))
+        raw_mongo::create(&url).await?;
+        Ok(Some(RawDatabase { url }))
+    }
+
+    async fn discard_raw(&self, raw: RawDatabase) -> anyhow::Result<()> {
+        self.remove(&raw.url).await
+    }
+
+    async fn raw_single_insert(
+        &self,
+        raw: &RawDatabase,
+        how: SingleInsert,
+        how_long: Duration,
+    ) -> anyhow::Result<f64> {
+        raw_mongo::insert_for(&raw.url, how, how_long).await
     }
 
     /// The server counts for all of its databases together.

@@ -10,7 +10,7 @@ use jobrunr_storage_mysql::MySqlStorage;
 use sqlx::mysql::{MySqlPool, MySqlPoolOptions};
 use sqlx::{AssertSqlSafe, Row};
 
-use crate::database::{Counters, Database, FreshDatabase, SingleInsert, url_of_database};
+use crate::database::{Counters, Database, FreshDatabase, RawDatabase, SingleInsert, url_of_database};
 use crate::raw_mysql;
 
 /// MySQL or MariaDB, one database a measurement.
@@ -105,11 +105,23 @@ impl Database for MySql {
         Ok(rate)
     }
 
-    async fn raw_single_insert(&self, how: SingleInsert, how_long: Duration) -> anyhow::Result<Option<f64>> {
+    async fn raw_database(&self) -> anyhow::Result<Option<RawDatabase>> {
         let url = self.create().await?;
-        let rate = raw_mysql::insert_for(&url, how, how_long).await?;
-        self.remove(&url).await?;
-        Ok(Some(rate))
+        raw_mysql::create(&url).await?;
+        Ok(Some(RawDatabase { url }))
+    }
+
+    async fn discard_raw(&self, raw: RawDatabase) -> anyhow::Result<()> {
+        self.remove(&raw.url).await
+    }
+
+    async fn raw_single_insert(
+        &self,
+        raw: &RawDatabase,
+        how: SingleInsert,
+        how_long: Duration,
+    ) -> anyhow::Result<f64> {
+        raw_mysql::insert_for(&raw.url, how, how_long).await
     }
 
     /// The server counts for all of its databases together.

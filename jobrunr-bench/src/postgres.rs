@@ -10,7 +10,7 @@ use jobrunr_storage_postgres::PostgresStorage;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, PgPool};
 
-use crate::database::{Counters, Database, FreshDatabase, SingleInsert, url_of_database};
+use crate::database::{Counters, Database, FreshDatabase, RawDatabase, SingleInsert, url_of_database};
 use crate::raw_postgres;
 
 /// PostgreSQL, one database a measurement.
@@ -112,11 +112,23 @@ impl Database for Postgres {
         Ok(rate)
     }
 
-    async fn raw_single_insert(&self, how: SingleInsert, how_long: Duration) -> anyhow::Result<Option<f64>> {
+    async fn raw_database(&self) -> anyhow::Result<Option<RawDatabase>> {
         let url = self.create().await?;
-        let rate = raw_postgres::insert_for(&url, how, how_long).await?;
-        self.remove(&url).await?;
-        Ok(Some(rate))
+        raw_postgres::create(&url).await?;
+        Ok(Some(RawDatabase { url }))
+    }
+
+    async fn discard_raw(&self, raw: RawDatabase) -> anyhow::Result<()> {
+        self.remove(&raw.url).await
+    }
+
+    async fn raw_single_insert(
+        &self,
+        raw: &RawDatabase,
+        how: SingleInsert,
+        how_long: Duration,
+    ) -> anyhow::Result<f64> {
+        raw_postgres::insert_for(&raw.url, how, how_long).await
     }
 
     async fn counters(&self, fresh: &FreshDatabase) -> anyhow::Result<Counters> {

@@ -35,7 +35,7 @@ async fn open(url: &str) -> anyhow::Result<Jobs> {
     Ok(database.collection("jobs"))
 }
 
-async fn create(url: &str) -> anyhow::Result<Jobs> {
+pub(crate) async fn create(url: &str) -> anyhow::Result<Jobs> {
     let jobs = open(url).await?;
     let only_enqueued = IndexOptions::builder()
         .name(READY.to_owned())
@@ -86,7 +86,7 @@ pub(crate) async fn insert(url: &str, count: usize, batch: usize) -> anyhow::Res
 
 /// Inserts jobs for a while; returns jobs a second.
 pub(crate) async fn insert_for(url: &str, how: SingleInsert, how_long: Duration) -> anyhow::Result<f64> {
-    let jobs = create(url).await?;
+    let jobs = open(url).await?;
     let (tasks, rows) = match how {
         SingleInsert::OneByOne { connections } => (connections, 1),
         SingleInsert::Together { rows } => (1, rows),

@@ -39,7 +39,7 @@ async fn connect(url: &str) -> anyhow::Result<MySqlConnection> {
     Ok(connection)
 }
 
-async fn create(url: &str) -> anyhow::Result<MySqlConnection> {
+pub(crate) async fn create(url: &str) -> anyhow::Result<MySqlConnection> {
     let mut connection = connect(url).await?;
     connection.execute(sqlx::raw_sql(SCHEMA)).await?;
     Ok(connection)
@@ -83,7 +83,7 @@ pub(crate) async fn insert(url: &str, jobs: usize, batch: usize) -> anyhow::Resu
 
 /// Inserts jobs for a while; returns jobs a second.
 pub(crate) async fn insert_for(url: &str, how: SingleInsert, how_long: Duration) -> anyhow::Result<f64> {
-    let first = create(url).await?;
+    let first = connect(url).await?;
     let data = payload()?;
     let (count, rows) = match how {
         SingleInsert::Together { rows } => (1, rows),

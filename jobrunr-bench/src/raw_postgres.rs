@@ -52,7 +52,7 @@ async fn connect(url: &str) -> anyhow::Result<PgConnection> {
     Ok(connection)
 }
 
-async fn create(url: &str) -> anyhow::Result<PgConnection> {
+pub(crate) async fn create(url: &str) -> anyhow::Result<PgConnection> {
     let mut connection = connect(url).await?;
     connection.execute(sqlx::raw_sql(SCHEMA)).await?;
     Ok(connection)
@@ -93,7 +93,7 @@ pub(crate) async fn insert(url: &str, jobs: usize, batch: usize) -> anyhow::Resu
 
 /// Inserts jobs for a while; returns jobs a second.
 pub(crate) async fn insert_for(url: &str, how: SingleInsert, how_long: Duration) -> anyhow::Result<f64> {
-    let mut first = create(url).await?;
+    let mut first = connect(url).await?;
     let data = payload()?;
     let mut connections = vec![];
     if let SingleInsert::OneByOne { connections: count } = how {

@@ -11,7 +11,7 @@ use jobrunr_storage_redis::RedisStorage;
 use redis::aio::MultiplexedConnection;
 use redis::cmd;
 
-use crate::database::{Counters, Database, FreshDatabase, SingleInsert, url_of_database};
+use crate::database::{Counters, Database, FreshDatabase, RawDatabase, SingleInsert, url_of_database};
 use crate::raw_redis;
 
 /// Redis, one numbered database a measurement.
@@ -107,11 +107,22 @@ impl Database for Redis {
         Ok(rate)
     }
 
-    async fn raw_single_insert(&self, how: SingleInsert, how_long: Duration) -> anyhow::Result<Option<f64>> {
+    async fn raw_database(&self) -> anyhow::Result<Option<RawDatabase>> {
         let url = self.create().await?;
-        let rate = raw_redis::insert_for(&url, how, how_long).await?;
-        self.remove(&url).await?;
-        Ok(Some(rate))
+        Ok(Some(RawDatabase { url }))
+    }
+
+    async fn discard_raw(&self, raw: RawDatabase) -> anyhow::Result<()> {
+        self.remove(&raw.url).await
+    }
+
+    async fn raw_single_insert(
+        &self,
+        raw: &RawDatabase,
+        how: SingleInsert,
+        how_long: Duration,
+    ) -> anyhow::Result<f64> {
+        raw_redis::insert_for(&raw.url, how, how_long).await
     }
 
     /// The server counts for all of its databases together. Commands of scripts are statements; a script is a transaction.

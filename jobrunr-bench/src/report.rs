@@ -18,6 +18,12 @@ pub(crate) fn ratio(part: u64, whole: usize) -> f64 {
     part as f64 / whole as f64
 }
 
+/// The mean of some values.
+#[expect(clippy::cast_precision_loss, reason = "there are few of them")]
+pub(crate) fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
 /// The value that half of the others are below.
 pub(crate) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();

@@ -4,14 +4,9 @@ mod drains;
 mod enqueues;
 mod quiet;
 
-use std::time::Duration;
-
 use crate::database::Database;
 use crate::drain::ServerSize;
 use crate::report::{Former, Report};
-
-/// How long single enqueues are counted for.
-const SINGLE_ENQUEUE_TIME: Duration = Duration::from_secs(2);
 
 /// How much is measured.
 #[derive(Debug, clap::Args)]

@@ -22,7 +22,7 @@ const OPERATION: &str = "set up";
 pub(crate) const READY: &str = "ready";
 /// The name of the index by state and time.
 pub(crate) const STATE: &str = "state";
-/// The name of the index of what is due.
+/// The name of the index of what is due, of jobs and of recurring jobs.
 pub(crate) const DUE: &str = "due";
 
 /// An index as it must be.
@@ -74,7 +74,7 @@ fn indexes(collections: &Collections) -> Vec<Index> {
             only: Some(doc! { "recurring": { "$exists": true } }),
             ..index(jobs, "recurring", doc! { "recurring": 1, "_id": 1 })
         },
-        index(recurring, "due", doc! { "paused": 1, "next_run": 1 }),
+        index(recurring, DUE, doc! { "paused": 1, "next_run": 1 }),
         index(servers, "heartbeat", doc! { "last_heartbeat": 1 }),
         Index { is_unique: true, ..index(metadata, "owner", doc! { "name": 1, "owner": 1 }) },
         Index { expires_after_seconds: Some(60), ..index(hints, "expiry", doc! { "at": 1 }) },

@@ -7,12 +7,13 @@ use jobrunr_core::storage::{RecurringJobQuery, RecurringJobStore, RecurringSave,
 use jobrunr_core::{RecurringJobId, Version};
 use mongodb::Collection;
 use mongodb::bson::{Bson, Document, doc};
-use mongodb::options::ReturnDocument;
+use mongodb::options::{FindOptions, Hint, ReturnDocument};
 
 use crate::MongoStorage;
 use crate::changes::Hints;
 use crate::documents::{Unreadable, micros, version_number};
 use crate::error::{DUPLICATE_KEY, code_of};
+use crate::indexes::DUE;
 
 #[async_trait]
 impl RecurringJobStore for MongoStorage {
@@ -80,17 +81,16 @@ impl RecurringJobStore for MongoStorage {
         if let Some(due_at) = query.due_at {
             fits.extend(doc! { "paused": false, "next_run": { "$lte": micros(due_at) } });
         }
-        let limit = query.limit.map_or(0, |limit| i64::try_from(limit).unwrap_or(i64::MAX));
+        // Of thousands few are due, and those are sorted sooner than all are walked in order.
+        let by_time = query.due_at.map(|_| Hint::Name(DUE.to_owned()));
+        let options = FindOptions::builder()
+            .sort(doc! { "_id": 1 })
+            .limit(query.limit.map(|limit| i64::try_from(limit).unwrap_or(i64::MAX)))
+            .hint(by_time)
+            .build();
         let recurring = self.recurring();
-        let listed = async {
-            recurring
-                .find(fits)
-                .sort(doc! { "_id": 1 })
-                .limit(limit)
-                .await?
-                .try_collect::<Vec<Document>>()
-                .await
-        };
+        let listed =
+            async { recurring.find(fits).with_options(options).await?.try_collect::<Vec<Document>>().await };
         let mut jobs = Vec::new();
         for document in self.limited(OPERATION, listed).await? {
             match decode(&document) {

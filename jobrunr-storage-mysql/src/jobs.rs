@@ -32,6 +32,7 @@ use crate::columns::Columns;
 use crate::error::{Failure, Outcome};
 use crate::rows::{WholeJob, WithMetadata, is_row_alone};
 use crate::session::Session;
+use crate::statements::RowSizes;
 use crate::values::Values;
 use crate::work::Work;
 use crate::{MySqlStorage, PROVIDER};
@@ -39,9 +40,9 @@ use crate::{MySqlStorage, PROVIDER};
 /// How many parts of a large batch are inserted at the same time: while one is on its way the next is written.
 const PARTS_AT_ONCE: usize = 2;
 
-fn has_repeated_ids(jobs: &[NewJob]) -> bool {
+fn has_repeated_ids(jobs: &[Job]) -> bool {
     let mut seen = HashSet::with_capacity(jobs.len());
-    !jobs.iter().all(|job| seen.insert(job.id))
+    !jobs.iter().all(|job| seen.insert(job.id()))
 }
 
 /// Most jobs in one transaction, so that a large batch does not hold locks for long.
@@ -53,20 +54,20 @@ impl JobStore for MySqlStorage {
         const OPERATION: &str = "insert jobs";
         check_payload_sizes(PROVIDER, jobs, self.shared.options.max_payload_bytes)?;
         self.shared.check_open(OPERATION)?;
-        let mut new: Vec<NewJob> = jobs.iter().map(NewJob::of).collect();
-        self.shared.number_jobs(&mut new).await?;
-        if let [job] = new.as_slice()
-            && job.is_row_alone()
-            && let Some(job) = new.pop()
-        {
-            return self.shared.gather(job).await;
+        if let [job] = jobs {
+            let mut new = NewJob::of(job);
+            self.shared.number_jobs(std::slice::from_mut(&mut new)).await?;
+            if new.is_row_alone() {
+                return self.shared.gather(new).await;
+            }
         }
         // Where an id comes twice the first has to be first.
-        let at_once = if has_repeated_ids(&new) { 1 } else { PARTS_AT_ONCE };
-        let max_bytes = self.shared.max_statement_bytes;
-        let parts = std::iter::from_fn(move || InsertJobs::next(&mut new, max_bytes));
-        let parts = stream::iter(parts).map(|part| self.shared.write(OPERATION, part)).buffered(at_once);
-        let already_present: Vec<Vec<JobId>> = parts.try_collect().await?;
+        let at_once = if has_repeated_ids(jobs) { 1 } else { PARTS_AT_ONCE };
+        let mut parts = Vec::new();
+        for part in jobs.chunks(RowSizes::LARGEST) {
+            parts.push(self.insert_part(part));
+        }
+        let already_present: Vec<Vec<JobId>> = stream::iter(parts).buffered(at_once).try_collect().await?;
         Ok(InsertReport { already_present: already_present.concat() })
     }
 
@@ -186,6 +187,18 @@ impl MySqlStorage {
             }
         }
         Ok(())
+    }
+
+    /// Inserts a part of a large batch. It is encoded when its turn has come: the database works on the part before
+    /// meanwhile.
+    async fn insert_part(&self, part: &[Job]) -> Result<Vec<JobId>, StorageError> {
+        let mut new: Vec<NewJob> = part.iter().map(NewJob::of).collect();
+        self.shared.number_jobs(&mut new).await?;
+        let mut already_present = Vec::new();
+        while let Some(work) = InsertJobs::next(&mut new, self.shared.max_statement_bytes) {
+            already_present.extend(self.shared.write("insert jobs", work).await?);
+        }
+        Ok(already_present)
     }
 
     /// Inserts jobs on a connection of the caller's, within whatever transaction it is in.

@@ -1,12 +1,18 @@
 //! How fast jobs are accepted: one by one, from many callers at once, and in bulk.
 
-use super::{SINGLE_ENQUEUE_TIME, Suite};
+use std::time::Duration;
+
+use super::Suite;
 use crate::database::SingleInsert;
 use crate::enqueue;
-use crate::report::median;
+use crate::report::{mean, median};
 
 /// The rows that raw inserts write in one transaction.
 const RAW_INSERT_BATCH: usize = 1_000;
+
+/// How often single inserts, raw and ours, take turns in a round, and how long a turn is.
+const TURNS: usize = 8;
+const TURN: Duration = Duration::from_millis(250);
 
 /// How many callers enqueue at once, and what to compare that with.
 const CALLERS: [(usize, SingleInsert, &str); 3] = [
@@ -22,10 +28,7 @@ impl Suite<'_> {
         let jobs = self.jobs();
         for round in 1..=self.options.rounds {
             for ((callers, how, _), (raw, ours)) in CALLERS.iter().zip(&mut singles) {
-                let raw_rate = self.database.raw_single_insert(*how, SINGLE_ENQUEUE_TIME).await?;
-                let fresh = self.database.fresh().await?;
-                let rate = enqueue::single(&fresh.storage, *callers, SINGLE_ENQUEUE_TIME).await?;
-                self.database.discard(fresh).await?;
+                let (raw_rate, rate) = self.enqueue_by_turns(*callers, *how).await?;
                 match raw_rate {
                     Some(raw) => println!("enqueue {round}: {callers} callers {rate:.0}/s, raw {raw:.0}/s"),
                     None => println!("enqueue {round}: {callers} callers {rate:.0}/s"),
@@ -46,12 +49,37 @@ impl Suite<'_> {
         self.report.add("enqueue_concurrent_ratio_64", median(many) / median(one));
         for ((_, _, key), (raw, ours)) in CALLERS.iter().zip(&singles) {
             if !raw.is_empty() {
-                self.report.add(*key, median(ours) / median(raw));
+                // Of each round by itself: what slows down one turn slows down the next.
+                let ratios: Vec<f64> = ours.iter().zip(raw).map(|(ours, raw)| ours / raw).collect();
+                self.report.add(*key, median(&ratios));
             }
         }
         self.report.add("raw_bulk_insert_per_s", median(&raw_bulk));
         self.report.add("enqueue_bulk_per_s", median(&bulk));
         self.report.add("enqueue_bulk_ratio", median(&bulk) / median(&raw_bulk));
         Ok(())
+    }
+
+    /// Raw single inserts and ours by short turns: the time that a disk takes for a commit moves from second to second.
+    async fn enqueue_by_turns(
+        &self,
+        callers: usize,
+        how: SingleInsert,
+    ) -> anyhow::Result<(Option<f64>, f64)> {
+        let raw = self.database.raw_database().await?;
+        let fresh = self.database.fresh().await?;
+        let (mut raw_rates, mut rates) = (vec![], vec![]);
+        for _ in 0..TURNS {
+            if let Some(raw) = &raw {
+                raw_rates.push(self.database.raw_single_insert(raw, how, TURN).await?);
+            }
+            rates.push(enqueue::single(&fresh.storage, callers, TURN).await?);
+        }
+        self.database.discard(fresh).await?;
+        let raw_rate = raw.is_some().then(|| mean(&raw_rates));
+        if let Some(raw) = raw {
+            self.database.discard_raw(raw).await?;
+        }
+        Ok((raw_rate, mean(&rates)))
     }
 }

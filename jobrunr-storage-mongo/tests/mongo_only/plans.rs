@@ -93,6 +93,7 @@ async fn everything_that_servers_do_goes_by_an_index() {
     assert!(planned("IXSCAN { state: 1, lane: 1, rank: 1, queued: 1"), "{plans:?}");
     assert!(planned("IXSCAN { state: 1, scheduled: 1"), "{plans:?}");
     assert!(planned("IXSCAN { state: 1, updated: 1"), "{plans:?}");
+    assert!(planned("IXSCAN { paused: 1, next_run: 1"), "{plans:?}");
     storage.close().await;
     fresh.destroy().await;
 }
