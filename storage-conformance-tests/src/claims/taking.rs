@@ -2,10 +2,10 @@
 
 use chrono::TimeDelta;
 use jobrunr_core::storage::{ClaimRequest, StorageExt};
-use jobrunr_core::{Job, JobId, JobState, StateName, Version};
+use jobrunr_core::{Job, JobId, JobState, ServerId, StateName, Version};
 
 use crate::builders::{
-    a_claim, a_job, an_enqueued_job, at, at_micros, enqueued_jobs, ids, insert_all, server, stored,
+    a_claim, a_job, an_enqueued_job, at, at_micros, enqueued_jobs, ids, insert_all, move_to, server, stored,
 };
 use crate::content::{UNBOUNDED, everything, find};
 use crate::{Fixture, ScenarioResult};
@@ -210,9 +210,10 @@ pub async fn a_retried_or_requeued_job_queues_behind_older_ones(fixture: &Fixtur
 /// History grows; what is ready does not hide in it.
 pub async fn a_claim_is_right_after_100_000_finished_jobs(fixture: &Fixture<'_>) -> ScenarioResult {
     let storage = fixture.storage();
+    let server_id = ServerId::new();
     for batch in 0..10 {
         let mut finished: Vec<Job> =
-            (0..10_000).map(|number| finished_job(batch * 10_000 + number)).collect();
+            (0..10_000).map(|number| finished_job(batch * 10_000 + number, server_id)).collect();
         insert_all(storage, &mut finished).await?;
     }
     let mut ready: Vec<Job> = (0..30).map(|second| a_job().priority(1).enqueued(at(second))).collect();
@@ -230,7 +231,15 @@ pub async fn a_claim_is_right_after_100_000_finished_jobs(fixture: &Fixture<'_>)
     Ok(())
 }
 
-fn finished_job(number: i64) -> Job {
-    let state = if number % 10 == 0 { StateName::Deleted } else { StateName::Succeeded };
-    a_job().priority(i32::from(number % 3 == 0)).in_state(state, at(-number))
+/// A job that ended, after a run on this server if it was not deleted before.
+fn finished_job(number: i64, server_id: ServerId) -> Job {
+    let mut job = a_job().priority(i32::from(number % 3 == 0)).enqueued(at(-number - 2));
+    if number % 10 == 0 {
+        move_to(&mut job, StateName::Deleted, at(-number));
+        return job;
+    }
+    let processing = JobState::Processing { server_id, server_name: "worker".to_owned() };
+    job.transition(processing, at(-number - 1)).expect("an enqueued job may be processed");
+    move_to(&mut job, StateName::Succeeded, at(-number));
+    job
 }
