@@ -8,7 +8,7 @@ use crate::latency;
 use crate::process::Worker;
 use crate::report::percentile_ms;
 
-/// The counters of an idle server are read well before it stops.
+/// The counters of an idle server are read when it has begun, and well before it stops.
 const MARGIN: Duration = Duration::from_secs(2);
 
 impl Suite<'_> {
@@ -42,9 +42,10 @@ impl Suite<'_> {
         let fresh = self.database.fresh().await?;
         let seconds = if self.options.quick { 5 } else { self.options.idle_seconds };
         let worker = Worker::start(&["--url", &fresh.url, "--idle-seconds", &seconds.to_string()]).await?;
+        tokio::time::sleep(MARGIN).await;
         let watched_since = Instant::now();
         let before = self.database.counters(&fresh).await?;
-        tokio::time::sleep(Duration::from_secs(seconds).saturating_sub(MARGIN)).await;
+        tokio::time::sleep(Duration::from_secs(seconds).saturating_sub(2 * MARGIN)).await;
         let counted = self.database.counters(&fresh).await?.since(before);
         let watched = watched_since.elapsed();
         let idle = worker.finish().await?;
