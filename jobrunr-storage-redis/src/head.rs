@@ -12,30 +12,33 @@ use crate::encoding::{
 
 /// The parts of a head in their order, each with its width; the version follows them and may have any width.
 ///
-/// What there is none of (a server, a time) is `-` all over.
+/// What changes together stands together, and the first three are a member of sorted sets: a script makes a new head from
+/// few pieces. What there is none of (a server, a time) is `-` all over.
 const FIELDS: &[(&str, usize)] = &[
+    ("UPDATED", TIME),
+    // The job's own id.
+    ("ID", ID),
     // The queue and the type, as a number of the hash `lanes`.
     ("LANE", LANE),
-    ("STATE", 1),
-    ("UPDATED", TIME),
     ("CREATED", TIME),
-    // The latest time it was scheduled for; stays after its release.
-    ("SCHEDULED", TIME),
+    ("PRIORITY", PRIORITY),
+    // `r` if a recurring job made it, whose id is the field `r` of the hash.
+    ("RECURRING", 1),
+    ("STATE", 1),
     // Who holds it, or held it last.
     ("SERVER", ID),
-    ("PRIORITY", PRIORITY),
+    // Which call claimed it, if it was not saved since.
+    ("TOKEN", TOKEN),
+    // The latest time it was scheduled for; stays after its release.
+    ("SCHEDULED", TIME),
     // Since when it has its place in line.
     ("ENQUEUED", TIME),
     // The job it waits for.
     ("AWAITED", ID),
+    // Which entry of its history is the latest failure.
+    ("FAILURE", COUNT),
     // How many entries its history has.
     ("ENTRIES", COUNT),
-    // Which of them is the latest failure.
-    ("FAILURE", COUNT),
-    // `r` if a recurring job made it, whose id is the field `r` of the hash.
-    ("RECURRING", 1),
-    // Which call claimed it last.
-    ("TOKEN", TOKEN),
 ];
 
 /// The width of the number of an entry.
@@ -117,17 +120,16 @@ impl Head {
         })
     }
 
-    /// The changes that leave state, times and holders as they are here, but for the state.
-    pub(crate) fn moved_to(&self, state: StateName, updated_at: DateTime<Utc>) -> Change {
-        Change {
-            state_and_update: format!("{}{}", state.index(), encode_time(updated_at)),
-            schedule_and_server: format!(
-                "{}{}",
-                or_blank(self.scheduled_at.map(encode_time), TIME),
-                or_blank(self.server_id.map(encode_server), ID)
-            ),
-            enqueued: or_blank(self.enqueued_at.map(encode_time), TIME),
-            awaited: blank(ID),
+    /// What a save that adds this failure as an entry makes of it.
+    pub(crate) fn parked(&self) -> Present {
+        Present {
+            state: StateName::Failed,
+            server_id: self.server_id,
+            scheduled_at: self.scheduled_at,
+            enqueued_at: self.enqueued_at,
+            awaited_job_id: None,
+            failure: Some(self.entries),
+            entries: self.entries + 1,
         }
     }
 }
@@ -142,45 +144,59 @@ fn lift<T>(part: Option<Option<T>>) -> Option<Option<T>> {
     }
 }
 
-/// The parts of a head that a save writes; the others belong to the storage.
+/// What a save writes of a head, besides the instant: all that follows the parts that stay for ever.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Change {
-    pub(crate) state_and_update: String,
-    pub(crate) schedule_and_server: String,
-    pub(crate) enqueued: String,
-    pub(crate) awaited: String,
+pub(crate) struct Present {
+    state: StateName,
+    server_id: Option<ServerId>,
+    scheduled_at: Option<DateTime<Utc>>,
+    enqueued_at: Option<DateTime<Utc>>,
+    awaited_job_id: Option<JobId>,
+    failure: Option<usize>,
+    entries: usize,
 }
 
-impl Change {
+impl Present {
     /// What the job's history says of the present.
     pub(crate) fn of(job: &Job) -> Self {
         Self {
-            state_and_update: format!("{}{}", job.state_name().index(), encode_time(job.updated_at())),
-            schedule_and_server: format!(
-                "{}{}",
-                or_blank(job.scheduled_at().map(encode_time), TIME),
-                or_blank(job.server_id().map(encode_server), ID)
-            ),
-            enqueued: or_blank(job.enqueued_at().map(encode_time), TIME),
-            awaited: or_blank(job.awaited_job_id().map(encode_id), ID),
+            state: job.state_name(),
+            server_id: job.server_id(),
+            scheduled_at: job.scheduled_at(),
+            enqueued_at: job.enqueued_at(),
+            awaited_job_id: job.awaited_job_id(),
+            failure: last_failure(job.history()),
+            entries: job.history().len(),
         }
+    }
+
+    /// The end of a head from the state on, at this version.
+    pub(crate) fn encode(&self, version: u64) -> String {
+        format!(
+            "{}{}{}{}{}{}{}{}",
+            self.state.index(),
+            or_blank(self.server_id.map(encode_server), ID),
+            blank(TOKEN),
+            or_blank(self.scheduled_at.map(encode_time), TIME),
+            or_blank(self.enqueued_at.map(encode_time), TIME),
+            or_blank(self.awaited_job_id.map(encode_id), ID),
+            or_blank(self.failure.map(|index| format!("{index:0COUNT$}")), COUNT),
+            encode_ending(self.entries, version),
+        )
     }
 }
 
-/// The head of a new job without its lane, which the script knows.
+/// The end of a head from the number of entries on: both are the same only as long as nothing was written.
+pub(crate) fn encode_ending(entries: usize, version: u64) -> String {
+    format!("{entries:0COUNT$}{version}")
+}
+
+/// The head of a new job after its lane, which the script knows.
 pub(crate) fn new_head_after_lane(job: &Job) -> String {
-    let Change { state_and_update, schedule_and_server, enqueued, awaited } = Change::of(job);
     let created = encode_time(job.created_at());
     let priority = encode_priority(job.priority());
-    let entries = job.history().len();
-    let failure = or_blank(last_failure(job.history()).map(|index| format!("{index:0COUNT$}")), COUNT);
     let recurring = if job.recurring_job_id().is_some() { "r" } else { "-" };
-    let token = blank(TOKEN);
-    let version = job.version();
-    format!(
-        "{state_and_update}{created}{schedule_and_server}{priority}{enqueued}{awaited}{entries:0COUNT$}{failure}\
-         {recurring}{token}{version}"
-    )
+    format!("{created}{priority}{recurring}{}", Present::of(job).encode(job.version().number()))
 }
 
 /// The place of the latest failure among entries.
@@ -193,6 +209,7 @@ mod tests {
     use jobrunr_core::{Failure, FailureKind, JobDefinition, JsonText, ServerRef};
 
     use super::*;
+    use crate::encoding::encode_place;
 
     fn at(second: i64) -> DateTime<Utc> {
         DateTime::from_timestamp(second, 0).unwrap()
@@ -207,7 +224,8 @@ mod tests {
         job.start_processing(&server, at(3)).unwrap();
         job.fail(Failure::new(FailureKind::Corrupt, "no"), at(4)).unwrap();
 
-        let head = Head::parse(&format!("00000007{}", new_head_after_lane(&job))).unwrap();
+        let place = encode_place(job.updated_at(), job.id());
+        let head = Head::parse(&format!("{place}00000007{}", new_head_after_lane(&job))).unwrap();
 
         let expected = Head {
             lane: "00000007".to_owned(),
@@ -237,7 +255,7 @@ mod tests {
     fn scripts_count_from_one_and_include_the_end() {
         let places = places_for_scripts();
 
-        assert!(places.starts_with("local LANE_AT, LANE_TO = 1, 8\nlocal STATE_AT, STATE_TO = 9, 9\n"));
+        assert!(places.starts_with("local UPDATED_AT, UPDATED_TO = 1, 20\nlocal ID_AT, ID_TO = 21, 52\n"));
         assert_eq!(places.lines().last().unwrap(), format!("local VERSION_AT = {}", span("VERSION").0 + 1));
     }
 }

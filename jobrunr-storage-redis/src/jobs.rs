@@ -28,7 +28,10 @@ pub(crate) use rows::{Fields, Row};
 pub(crate) use uncertain::Uncertain;
 
 /// How many jobs one script inserts, claims, saves or removes at most, so that nobody waits long for it.
-const CHUNK: usize = 100;
+const CHUNK: usize = 50;
+
+/// How many scripts of one call are under way at once: while one runs, the next is written and the answer to the last read.
+const CHUNKS_AT_ONCE: usize = 2;
 
 #[async_trait]
 impl JobStore for RedisStorage {

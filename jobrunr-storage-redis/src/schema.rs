@@ -8,7 +8,7 @@ use crate::scripts::SCHEMA;
 use crate::{PROVIDER, RedisStorage};
 
 /// The number of the layout that [`keys`](crate::keys) describes.
-const LAYOUT: u64 = 1;
+const LAYOUT: u64 = 2;
 
 /// The oldest version of Redis that has all that is needed.
 const OLDEST_VERSION: (u32, u32) = (6, 2);
@@ -79,7 +79,12 @@ fn check_layout(stored: &str, key: &str) -> Result<(), StorageError> {
     match stored.parse::<u64>() {
         Ok(LAYOUT) => Ok(()),
         Ok(newer) if newer > LAYOUT => mismatch(format!(
-            "the keys have layout {newer}, and this version knows {LAYOUT} and older ones; use a later version"
+            "the keys have layout {newer}, and this version knows {LAYOUT}; use a later version"
+        )),
+        // No release wrote it, so there is nothing to migrate but what was tried out.
+        Ok(1) => mismatch(format!(
+            "the keys have layout 1, which was in use before the first release, and this version knows {LAYOUT}; use \
+             another key prefix or database, or remove these keys"
         )),
         _ if stored.is_empty() => {
             mismatch(format!("there is no key {key}; set the storage up with SetUp::Migrate first"))
@@ -99,10 +104,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn layouts_that_are_missing_newer_or_no_number_are_told_apart() {
+    fn layouts_that_are_missing_older_newer_or_no_number_are_told_apart() {
         let said = |stored| check_layout(stored, "k").unwrap_err().to_string();
 
-        assert!(check_layout("1", "k").is_ok());
+        assert!(check_layout("2", "k").is_ok());
+        assert!(said("1").contains("layout 1"));
         assert!(said("").contains("no key k"));
         assert!(said("999").contains("layout 999"));
         assert!(said("x").contains("holds no layout"));

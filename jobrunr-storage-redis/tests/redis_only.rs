@@ -15,8 +15,12 @@ mod durability;
 mod errors;
 #[path = "redis_only/outage.rs"]
 mod outage;
+#[path = "redis_only/schema.rs"]
+mod schema;
 #[path = "redis_only/scripts.rs"]
 mod scripts;
+#[path = "redis_only/slow.rs"]
+mod slow;
 
 use std::time::Duration;
 

@@ -45,27 +45,31 @@ pub trait JobStore: Send + Sync {
 
     /// Takes the first jobs in line for a server: ENQUEUED becomes PROCESSING.
     ///
-    /// *Promises:* in one atomic step takes the first [`limit`](ClaimRequest::limit) ENQUEUED jobs of the wanted
-    /// signatures (queue by queue in the order given, or over all queues as one line; in it higher priority first, then
-    /// the earlier [`Job::enqueued_at`], then the smaller id), adds their PROCESSING entry at
-    /// [`now`](ClaimRequest::now) (or at the time of the entry before, if that is later), makes their version one greater
-    /// and returns them as they are stored then, metadata included. No two claims ever return the same version of a job. A backlog of
-    /// signatures that are not wanted does not make a claim slow.
+    /// *Promises:* takes the first [`limit`](ClaimRequest::limit) ENQUEUED jobs of the wanted signatures (queue by queue in
+    /// the order given, or over all queues as one line; in it higher priority first, then the earlier
+    /// [`Job::enqueued_at`], then the smaller id), adds their PROCESSING entry at [`now`](ClaimRequest::now) (or at the
+    /// time of the entry before, if that is later), makes their version one greater and returns them as they are stored
+    /// then, metadata included. Each job is claimed atomically, and no two claims ever return the same version of a job.
+    /// A backlog of signatures that are not wanted does not make a claim slow.
     ///
     /// A stored job that cannot be read is not returned; it is logged once and parked: FAILED of kind `Corrupt`, its
     /// payload untouched.
     ///
-    /// *Does not promise* a strict order while claims race: one may pass over a job that another just looks at.
+    /// *Does not promise* a strict order while claims race: one may pass over a job that another just looks at. Nor that a
+    /// claim of many jobs is one step: it may be several, between which other claims take what comes next in line.
     ///
     /// *Held by* scenarios 16 and 18–30.
     async fn claim_jobs(&self, request: &ClaimRequest) -> Result<Vec<Job>, StorageError>;
 
     /// Releases jobs whose time has come: SCHEDULED becomes ENQUEUED.
     ///
-    /// *Promises:* in one atomic step takes the first `limit` jobs with `scheduled_at <= now`, earliest first, adds their ENQUEUED
-    /// entry (without a reason) at `now` (or at the time of the entry before, if that is later) and makes their version
-    /// one greater. The report names them in that order, and the earliest time at which another is due. Two callers at
-    /// once release each job once.
+    /// *Promises:* takes the first `limit` jobs with `scheduled_at <= now`, earliest first, adds their ENQUEUED entry
+    /// (without a reason) at `now` (or at the time of the entry before, if that is later) and makes their version one
+    /// greater, each job atomically. The report names them in that order, and the earliest time at which another is due.
+    /// Two callers at once release each job once.
+    ///
+    /// *Does not promise* that a release of many jobs is one step: it may be several, between which other calls release
+    /// what is due next; if one of them fails, those before it stay released.
     ///
     /// *Held by* scenarios 31–36.
     async fn enqueue_due_jobs(&self, now: DateTime<Utc>, limit: usize) -> Result<DueReport, StorageError>;

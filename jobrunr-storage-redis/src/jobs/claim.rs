@@ -41,22 +41,14 @@ impl RedisStorage {
         let lost = self.inner.uncertain.claims_of(request.server.id);
         let pending = PendingClaim::new(&self.inner.uncertain, LostClaim::new(request.server.id, token));
         let claimed = async {
-            let mut claimed = call.adopt(request, token, &lost).await?;
-            if claimed.len() < request.limit {
-                let limit = request.limit - claimed.len();
-                claimed.extend(call.take(request, token, limit).await?);
-            }
-            Ok::<_, Failed>(claimed)
+            let adopted = call.adopt(request, token, &lost).await?;
+            let limit = request.limit - adopted.len().min(request.limit);
+            let mut jobs = call.read_claimed(adopted).await?;
+            jobs.extend(call.take(request, token, limit).await?);
+            Ok::<_, Failed>(jobs)
         };
-        let claimed = match claimed.await {
-            Ok(claimed) => claimed,
-            Err(failed) => {
-                // A chunk before may have taken some.
-                drop(pending);
-                return Err(failed.into());
-            }
-        };
-        let jobs = call.read_claimed(claimed).await?;
+        // Whatever a step took before another failed is marked, and noted when `pending` goes.
+        let jobs = claimed.await?;
         pending.end();
         Ok(jobs)
     }
@@ -106,19 +98,23 @@ fn claim_arguments(
 }
 
 impl Call<'_> {
-    /// Takes the first jobs in line, a chunk a script.
-    async fn take(&self, request: &ClaimRequest, token: u64, limit: usize) -> Result<Vec<Claimed>, Failed> {
+    /// Takes the first jobs in line, a chunk a script, and reads each chunk while the next one is taken.
+    async fn take(&self, request: &ClaimRequest, token: u64, limit: usize) -> Result<Vec<Job>, Failed> {
+        let (mut jobs, mut left) = (Vec::new(), limit);
         let mut taken = Vec::new();
-        while taken.len() < limit {
-            let wanted = CHUNK.min(limit - taken.len());
-            let chunk = self.take_chunk(request, token, wanted).await?;
-            let is_last = chunk.len() < wanted;
-            taken.extend(chunk);
-            if is_last {
-                break;
+        loop {
+            let wanted = CHUNK.min(left);
+            let take = async {
+                if wanted > 0 { self.take_chunk(request, token, wanted).await } else { Ok(Vec::new()) }
+            };
+            let (read, next) = tokio::join!(self.read_claimed(taken), take);
+            jobs.extend(read?);
+            taken = next?;
+            if taken.is_empty() {
+                return Ok(jobs);
             }
+            left = if taken.len() < wanted { 0 } else { left - wanted };
         }
-        Ok(taken)
     }
 
     async fn take_chunk(
@@ -197,6 +193,7 @@ impl Call<'_> {
                 Ok(job) => jobs.push(job),
                 Err(what) => {
                     head.version = claimed.version;
+                    head.entries = claimed.entries;
                     self.park(id, &head, &what).await?;
                 }
             }

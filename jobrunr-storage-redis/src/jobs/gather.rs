@@ -1,4 +1,6 @@
 //! Many small inserts at once become one: each caller is answered after the script that wrote its jobs.
+//!
+//! Two groups may be under way: while the server works on one, the other is written or its callers are answered.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
@@ -12,7 +14,13 @@ use super::insert::{CHUNK_BYTES, OPERATION};
 use crate::RedisStorage;
 use crate::error::{Failed, unavailable};
 
-/// The calls that wait. While one group is being written the next one gathers.
+/// How many groups are under way at once.
+const GROUPS_AT_ONCE: usize = 2;
+
+/// How often others are let go on before a group is closed.
+const MAX_YIELDS: usize = 8;
+
+/// The calls that wait. While groups are being written the next one gathers.
 #[derive(Default)]
 pub(crate) struct Gatherer {
     queue: Mutex<Queue>,
@@ -21,8 +29,8 @@ pub(crate) struct Gatherer {
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<Waiting>,
-    /// Whether a task writes them, and goes on until none are left.
-    is_written: bool,
+    /// How many tasks write them, each of which goes on until none are left.
+    writers: usize,
 }
 
 struct Waiting {
@@ -42,7 +50,9 @@ impl RedisStorage {
         let (answer, answered) = oneshot::channel();
         let must_begin = self.inner.gatherer.with(|queue| {
             queue.waiting.push_back(Waiting { jobs, answer });
-            !std::mem::replace(&mut queue.is_written, true)
+            let must_begin = queue.writers < GROUPS_AT_ONCE;
+            queue.writers += usize::from(must_begin);
+            must_begin
         });
         if must_begin {
             let turn = Turn { storage: self.clone(), has_ended: false };
@@ -63,7 +73,13 @@ struct Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         if !self.has_ended {
-            self.storage.inner.gatherer.with(|queue| *queue = Queue::default());
+            self.storage.inner.gatherer.with(|queue| {
+                queue.writers -= 1;
+                if queue.writers == 0 {
+                    // Nobody is left to write them; their callers are told by their going.
+                    queue.waiting.clear();
+                }
+            });
         }
     }
 }
@@ -71,6 +87,7 @@ impl Drop for Turn {
 impl Turn {
     async fn write_all(mut self) {
         loop {
+            self.let_others_come().await;
             let group = self.storage.inner.gatherer.with(|queue| {
                 let (mut jobs, mut bytes) = (0, 0);
                 let fits = |waiting: &Waiting| {
@@ -83,7 +100,7 @@ impl Turn {
                 let count = count.max(1).min(queue.waiting.len());
                 let group: Vec<Waiting> = queue.waiting.drain(..count).collect();
                 // Race: whoever comes after this begins a turn of their own.
-                queue.is_written = !group.is_empty();
+                queue.writers -= usize::from(group.is_empty());
                 group
             });
             if group.is_empty() {
@@ -91,6 +108,20 @@ impl Turn {
                 return;
             }
             self.write(group).await;
+        }
+    }
+
+    /// Lets callers that were just answered come again, as long as more and more do.
+    async fn let_others_come(&self) {
+        let waiting = || self.storage.inner.gatherer.with(|queue| queue.waiting.len());
+        let mut known = waiting();
+        for _ in 0..MAX_YIELDS {
+            tokio::task::yield_now().await;
+            let now = waiting();
+            if now == known {
+                return;
+            }
+            known = now;
         }
     }
 

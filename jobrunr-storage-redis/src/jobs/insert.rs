@@ -2,17 +2,18 @@
 
 use std::collections::HashSet;
 
+use futures_util::{StreamExt, stream};
 use jobrunr_core::storage::{InsertReport, StorageError};
-use jobrunr_core::{Job, JobId, StateName};
+use jobrunr_core::{HistoryEntry, Job, JobId, StateName};
 use redis::Cmd;
 
-use super::CHUNK;
 use super::rows::{encode_definition, encode_entry};
 use super::uncertain::{PendingWrites, Write};
+use super::{CHUNK, CHUNKS_AT_ONCE};
 use crate::RedisStorage;
 use crate::calls::{Call, Keeps};
 use crate::changes::Hints;
-use crate::encoding::encode_id;
+use crate::encoding::encode_place;
 use crate::error::Failed;
 use crate::head::new_head_after_lane;
 use crate::lanes::lane_name;
@@ -31,19 +32,22 @@ impl RedisStorage {
     pub(super) async fn insert(&self, jobs: &[Job]) -> Result<InsertReport, StorageError> {
         let call = self.begin(OPERATION)?;
         let mut seen = HashSet::with_capacity(jobs.len());
-        let (mut report, mut hints) = (InsertReport::default(), Hints::default());
+        let mut chunks: Vec<(&[Job], Vec<&Job>)> = Vec::new();
         let mut rest = jobs;
         while !rest.is_empty() {
             let (chunk, next) = rest.split_at(length_of_chunk(rest));
             rest = next;
-            let first_mentions: Vec<&Job> = chunk.iter().filter(|job| seen.insert(job.id())).collect();
-            let present = if jobs.len() <= GATHERED {
-                self.insert_gathered(first_mentions.iter().map(|job| (*job).clone()).collect()).await?
-            } else {
-                call.insert_chunk(&first_mentions).await?
-            };
+            chunks.push((chunk, chunk.iter().filter(|job| seen.insert(job.id())).collect()));
+        }
+        let is_small = jobs.len() <= GATHERED;
+        let inserts: Vec<_> =
+            chunks.iter().map(|(_, first_mentions)| call.insert_some(first_mentions, is_small)).collect();
+        let mut inserts = stream::iter(inserts).buffered(CHUNKS_AT_ONCE);
+        let (mut report, mut hints) = (InsertReport::default(), Hints::default());
+        for (chunk, first_mentions) in &chunks {
+            let present = inserts.next().await.expect("each chunk is inserted")?;
             let mut first_mentions = first_mentions.iter().peekable();
-            for job in chunk {
+            for job in *chunk {
                 let is_first = first_mentions.next_if(|first| std::ptr::eq(**first, job)).is_some();
                 if is_first && !present.contains(&job.id()) {
                     hints.note(job);
@@ -68,6 +72,15 @@ fn length_of_chunk(jobs: &[Job]) -> usize {
 }
 
 impl Call<'_> {
+    /// Inserts jobs of different ids, a few together with those of other callers.
+    async fn insert_some(&self, jobs: &[&Job], is_small: bool) -> Result<HashSet<JobId>, StorageError> {
+        if is_small {
+            self.storage.insert_gathered(jobs.iter().map(|job| (*job).clone()).collect()).await
+        } else {
+            Ok(self.insert_chunk(jobs).await?)
+        }
+    }
+
     /// Inserts jobs of different ids in one step; returns those that were there already.
     pub(super) async fn insert_chunk(&self, jobs: &[&Job]) -> Result<HashSet<JobId>, Failed> {
         let uncertain = &self.storage.inner.uncertain;
@@ -110,9 +123,11 @@ fn insert_arguments(mut arguments: Cmd, jobs: &[&Job]) -> Cmd {
     arguments.arg(jobs.len());
     for (job, lane) in jobs.iter().zip(lane_of_job) {
         // Lua counts from one.
-        arguments.arg(encode_id(job.id())).arg(lane + 1).arg(new_head_after_lane(job));
-        let succeeded = |entry: &&jobrunr_core::HistoryEntry| entry.state.name() == StateName::Succeeded;
-        arguments.arg(job.history().iter().filter(succeeded).count());
+        arguments
+            .arg(lane + 1)
+            .arg(encode_place(job.updated_at(), job.id()))
+            .arg(encode_place(job.created_at(), job.id()))
+            .arg(new_head_after_lane(job));
         add_fields(&mut arguments, job);
         let labels = job.labels().as_slice();
         arguments.arg(labels.len());
@@ -123,6 +138,8 @@ fn insert_arguments(mut arguments: Cmd, jobs: &[&Job]) -> Cmd {
         for (name, value) in job.metadata() {
             arguments.arg(name).arg(value.to_string());
         }
+        let succeeded = |entry: &&HistoryEntry| entry.state.name() == StateName::Succeeded;
+        arguments.arg(job.history().iter().filter(succeeded).count());
     }
     arguments
 }

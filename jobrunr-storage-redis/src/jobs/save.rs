@@ -2,21 +2,23 @@
 
 use std::collections::HashSet;
 
+use chrono::{DateTime, Utc};
+use futures_util::{StreamExt, stream};
 use jobrunr_core::storage::{SaveReport, StorageError};
 use jobrunr_core::{
     Failure, FailureKind, HistoryEntry, Job, JobId, JobMetadata, JobState, StateName, Version,
 };
 use redis::Cmd;
 
-use super::CHUNK;
 use super::rows::{Row, encode_entry};
 use super::uncertain::{PendingWrites, Write};
+use super::{CHUNK, CHUNKS_AT_ONCE};
 use crate::RedisStorage;
 use crate::calls::{Call, Keeps};
 use crate::changes::Hints;
 use crate::encoding::{encode_id, encode_time};
 use crate::error::Failed;
-use crate::head::{Change, Head, last_failure};
+use crate::head::{Head, Present, encode_ending};
 use crate::scripts::SAVE;
 
 const OPERATION: &str = "save jobs";
@@ -25,12 +27,18 @@ impl RedisStorage {
     pub(super) async fn save(&self, jobs: &[Job]) -> Result<SaveReport, StorageError> {
         let call = self.begin(OPERATION)?;
         let mut mentioned = HashSet::with_capacity(jobs.len());
+        let chunks: Vec<(&[Job], Vec<&Job>)> = jobs
+            .chunks(CHUNK)
+            .map(|chunk| (chunk, chunk.iter().filter(|job| mentioned.insert(job.id())).collect()))
+            .collect();
+        let saves: Vec<_> =
+            chunks.iter().map(|(_, first_mentions)| call.save_chunk(first_mentions)).collect();
+        let mut saves = stream::iter(saves).buffered(CHUNKS_AT_ONCE);
         let (mut report, mut hints) = (SaveReport::default(), Hints::default());
-        for chunk in jobs.chunks(CHUNK) {
-            let first_mentions: Vec<&Job> = chunk.iter().filter(|job| mentioned.insert(job.id())).collect();
-            let conflicts = call.save_chunk(&first_mentions).await?;
+        for (chunk, first_mentions) in &chunks {
+            let conflicts = saves.next().await.expect("each chunk is saved")?;
             let mut first_mentions = first_mentions.iter().peekable();
-            for job in chunk {
+            for job in *chunk {
                 let is_first = first_mentions.next_if(|first| std::ptr::eq(**first, job)).is_some();
                 if is_first && !conflicts.contains(&job.id()) {
                     hints.note_saved(job);
@@ -48,32 +56,29 @@ impl RedisStorage {
 struct Save<'j> {
     id: JobId,
     version: Version,
-    created_at: chrono::DateTime<chrono::Utc>,
-    change: Change,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+    present: Present,
+    /// How many entries are stored.
+    older: usize,
     entries: &'j [HistoryEntry],
 }
 
 impl Save<'_> {
     fn add_to(&self, arguments: &mut Cmd) {
-        let Change { state_and_update, schedule_and_server, enqueued, awaited } = &self.change;
+        let version = self.version.number();
+        let succeeded = |entry: &&HistoryEntry| entry.state.name() == StateName::Succeeded;
         arguments
             .arg(encode_id(self.id))
-            .arg(self.version.number())
-            // A version that has no next is none that anything stored has.
-            .arg(self.version.number().saturating_add(1))
             .arg(encode_time(self.created_at))
-            .arg(state_and_update)
-            .arg(schedule_and_server)
-            .arg(enqueued)
-            .arg(awaited);
-        match last_failure(self.entries) {
-            Some(index) => arguments.arg(index),
-            None => arguments.arg(-1),
-        };
-        let succeeded = |entry: &&HistoryEntry| entry.state.name() == StateName::Succeeded;
-        arguments.arg(self.entries.iter().filter(succeeded).count()).arg(self.entries.len());
-        for entry in self.entries {
-            arguments.arg(encode_entry(entry));
+            .arg(encode_ending(self.older, version))
+            .arg(encode_time(self.updated_at))
+            // A version that has no next is none that anything stored has.
+            .arg(self.present.encode(version.saturating_add(1)))
+            .arg(self.entries.iter().filter(succeeded).count())
+            .arg(self.entries.len());
+        for (number, entry) in (self.older..).zip(self.entries) {
+            arguments.arg(number).arg(encode_entry(entry));
         }
     }
 }
@@ -92,7 +97,9 @@ impl Call<'_> {
                 id: job.id(),
                 version: job.version(),
                 created_at: job.created_at(),
-                change: Change::of(job),
+                updated_at: job.updated_at(),
+                present: Present::of(job),
+                older: job.history().len() - job.new_entries().len(),
                 entries: job.new_entries(),
             };
             save.add_to(&mut arguments);
@@ -138,7 +145,9 @@ impl Call<'_> {
             id,
             version: head.version,
             created_at: head.created_at,
-            change: head.moved_to(StateName::Failed, head.updated_at),
+            updated_at: head.updated_at,
+            present: head.parked(),
+            older: head.entries,
             entries: &[entry],
         };
         let mut arguments = self.arguments(&SAVE);

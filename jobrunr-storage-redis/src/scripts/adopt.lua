@@ -9,14 +9,14 @@ local members = call('ZRANGEBYLEX', base .. 'state:3', after, '+', 'LIMIT', 0, 5
 local found = { '' }
 for index = 1, #members do
   local id = sub(members[index], 21, 52)
-  local key = job_key(id)
+  local key = JOB .. id
   local head = call('HGET', key, 'h')
   if
-    is_in(head, '3')
+    is_in(head, PROCESSING)
     and sub(head, SERVER_AT, SERVER_TO) == server
     and lost[sub(head, TOKEN_AT, TOKEN_TO)]
   then
-    call('HSET', key, 'h', sub(head, 1, TOKEN_AT - 1) .. token .. sub(head, VERSION_AT))
+    call('HSET', key, 'h', sub(head, 1, TOKEN_AT - 1) .. token .. sub(head, SCHEDULED_AT))
     found[#found + 1] = id
     found[#found + 1] = sub(head, VERSION_AT)
     found[#found + 1] = sub(head, ENTRIES_AT, ENTRIES_TO)

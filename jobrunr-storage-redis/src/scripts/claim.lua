@@ -92,45 +92,56 @@ local function first_of(lanes, wanted)
   return line
 end
 
-local claimed = {}
+-- Gives one job to the server; tells whether it was there to be given.
+local claimed, taken = {}, 0
+local holder, usual_entry = '3' .. server .. token, now .. entry
+local function give(id, in_line)
+  local key = JOB .. id
+  local head = call('HGET', key, 'h')
+  if not is_in(head, ENQUEUED) then
+    return false
+  end
+  local at = not_before(head, now)
+  local its_entry = at == now and usual_entry or at .. entry
+  local ending, entry_number = one_entry_more(sub(head, ENTRIES_AT))
+  local changed = at
+    .. sub(head, ID_AT, RECURRING_TO)
+    .. holder
+    .. sub(head, SCHEDULED_AT, FAILURE_TO)
+    .. ending
+  call('HSET', key, 'h', changed, entry_number, its_entry)
+  if byte(head, RECURRING_AT) == 114 then
+    move(id, head, changed)
+  else
+    -- As `move` does it, with what is known here: this is done most of all.
+    local lane = sub(head, LANE_AT, LANE_TO)
+    remove('state:2', sub(head, UPDATED_AT, LANE_TO))
+    remove('ready:' .. lane, in_line)
+    add('state:3', at .. id .. lane)
+    count(lane, ENQUEUED, -1)
+    count(lane, PROCESSING, 1)
+  end
+  claimed[3 * taken + 1] = id
+  claimed[3 * taken + 2] = sub(ending, VERSION_AT - ENTRIES_AT + 1)
+  claimed[3 * taken + 3] = sub(ending, 1, ENTRIES_TO - ENTRIES_AT + 1)
+  taken = taken + 1
+  return true
+end
+
 for _ = 1, number() do
   local lanes = {}
   for index = 1, number() do
     lanes[index] = argument()
   end
-  local wanted = limit - #claimed / 3
-  if wanted > 0 then
+  if taken < limit then
     lanes = waiting(lanes)
-    local line = #lanes > 0 and first_of(lanes, wanted) or {}
+    local line = #lanes > 0 and first_of(lanes, limit - taken) or {}
     for index = 1, #line do
-      local id = sub(line[index], -32)
-      local key = job_key(id)
-      local head = call('HGET', key, 'h')
-      if not is_in(head, '2') then
+      if not give(sub(line[index], -32), line[index]) then
         -- Somebody spoiled it by hand. It must not stand in front of the others for ever.
         for lane = 1, #lanes do
           call('ZREM', lanes[lane].key, line[index])
         end
-      else
-        local at = not_before(head, now)
-        local entry_number = sub(head, ENTRIES_AT, ENTRIES_TO)
-        local entries = increment(entry_number)
-        local version = increment(sub(head, VERSION_AT))
-        local changed = sub(head, LANE_AT, LANE_TO)
-          .. '3'
-          .. at
-          .. sub(head, CREATED_AT, SCHEDULED_TO)
-          .. server
-          .. sub(head, PRIORITY_AT, AWAITED_TO)
-          .. entries
-          .. sub(head, FAILURE_AT, RECURRING_TO)
-          .. token
-          .. version
-        call('HSET', key, 'h', changed, format('%d', tonumber(entry_number)), at .. entry)
-        move(id, head, changed)
-        claimed[#claimed + 1] = id
-        claimed[#claimed + 1] = version
-        claimed[#claimed + 1] = entries
       end
     end
   end

@@ -5,24 +5,22 @@ local members = call('ZRANGEBYLEX', base .. 'due', '-', '[' .. now .. '~', 'LIMI
 local ids, lanes, seen = {}, {}, {}
 for index = 1, #members do
   local id = sub(members[index], 21, 52)
-  local key = job_key(id)
+  local key = JOB .. id
   local head = call('HGET', key, 'h')
-  if not is_in(head, '1') then
+  if not is_in(head, SCHEDULED) then
     -- Somebody spoiled it by hand. It must not stand in front of the others for ever.
     call('ZREM', base .. 'due', members[index])
   else
-    local at = not_before(head, now)
-    local lane, entries = sub(head, LANE_AT, LANE_TO), sub(head, ENTRIES_AT, ENTRIES_TO)
-    local changed = lane
+    local at, lane = not_before(head, now), sub(head, LANE_AT, LANE_TO)
+    local ending, entry_number = one_entry_more(sub(head, ENTRIES_AT))
+    local changed = at
+      .. sub(head, ID_AT, RECURRING_TO)
       .. '2'
+      .. sub(head, SERVER_AT, SCHEDULED_TO)
       .. at
-      .. sub(head, CREATED_AT, PRIORITY_TO)
-      .. at
-      .. sub(head, AWAITED_AT, AWAITED_TO)
-      .. increment(entries)
-      .. sub(head, FAILURE_AT, TOKEN_TO)
-      .. increment(sub(head, VERSION_AT))
-    call('HSET', key, 'h', changed, format('%d', tonumber(entries)), at .. entry)
+      .. sub(head, AWAITED_AT, FAILURE_TO)
+      .. ending
+    call('HSET', key, 'h', changed, entry_number, at .. entry)
     move(id, head, changed)
     ids[#ids + 1] = id
     if not seen[lane] then

@@ -11,35 +11,36 @@ for index = 1, number() do
   lanes[index] = lane
 end
 
-local present = {}
+local present, successes = {}, 0
 for _ = 1, number() do
-  local id, lane, rest, successes = argument(), lanes[number()], argument(), number()
-  local fields = {}
-  for index = 1, 2 * number() do
-    fields[index] = argument()
-  end
-  local labels = {}
-  for index = 1, number() do
-    labels[index] = argument()
-  end
-  local data = {}
-  for index = 1, 2 * number() do
-    data[index] = argument()
-  end
-  local head, key = lane .. rest, job_key(id)
-  if call('HSETNX', key, 'h', head) == 0 then
+  local lane, update_and_id, created_and_id, rest = lanes[number()], argument(), argument(), argument()
+  local id = sub(created_and_id, 21)
+  local head, key = update_and_id .. lane .. rest, JOB .. id
+  local fields = 2 * number()
+  if call('EXISTS', key) == 1 then
     present[#present + 1] = id
+    next_argument = next_argument + fields
+    next_argument = next_argument + number()
+    next_argument = next_argument + 2 * number()
+    argument()
   else
-    in_pieces('HSET', key, fields)
-    in_pieces('HSET', base .. 'data:' .. id, data)
-    place(id, head, add, 1)
-    local member = sub(head, CREATED_AT, CREATED_TO) .. id .. lane
-    add('created', member)
-    for index = 1, #labels do
-      add('label:' .. labels[index], member)
+    if fields < PIECE then
+      call('HSET', key, 'h', head, unpack(ARGV, next_argument + 1, next_argument + fields))
+      next_argument = next_argument + fields
+    else
+      call('HSET', key, 'h', head)
+      pass_on('HSET', key, fields)
     end
-    count('succeeded', successes)
+    local member = created_and_id .. lane
+    place(id, head, add, 1)
+    add('created', member)
+    for _ = 1, number() do
+      add('label:' .. argument(), member)
+    end
+    pass_on('HSET', base .. 'data:' .. id, 2 * number())
+    successes = successes + number()
   end
 end
 write_indexes()
+add_to_count('succeeded', successes)
 return present

@@ -1,7 +1,7 @@
 -- What all scripts share. The places in a head (UPDATED_AT, UPDATED_TO, …) come before this, from head.rs.
 -- Nothing here knows a clock, and no number is computed that a double could not hold.
 local base = KEYS[1]
-local call, sub, format, concat = redis.call, string.sub, string.format, table.concat
+local call, sub, byte, format = redis.call, string.sub, string.byte, string.format
 
 -- Lua's stack takes some 8000 values at once; lists are handed over in pieces.
 local PIECE = 2000
@@ -16,16 +16,17 @@ local function number()
   return tonumber(argument())
 end
 
-local function in_pieces(command, key, list)
-  local count = #list
-  for first = 1, count, PIECE do
-    call(command, key, unpack(list, first, math.min(first + PIECE - 1, count)))
+-- Gives the arguments that come next to a command.
+local function pass_on(command, key, count)
+  for first = next_argument + 1, next_argument + count, PIECE do
+    call(command, key, unpack(ARGV, first, math.min(first + PIECE - 1, next_argument + count)))
   end
+  next_argument = next_argument + count
 end
 
 -- The number after this one, in decimal, of any length.
 local function increment(digits)
-  local last = string.byte(digits, -1)
+  local last = byte(digits, -1)
   if last < 57 then
     return sub(digits, 1, -2) .. string.char(last + 1)
   end
@@ -35,9 +36,20 @@ local function increment(digits)
   return increment(sub(digits, 1, -2)) .. '0'
 end
 
-local function job_key(id)
-  return base .. 'job:' .. id
+-- The end of a head, from ENTRIES on, after one more entry, and the number of that entry. Most jobs of a script have the
+-- same, so it is computed once.
+local following, numbers = {}, {}
+local function one_entry_more(ending)
+  local next = following[ending]
+  if not next then
+    local entries = sub(ending, 1, ENTRIES_TO - ENTRIES_AT + 1)
+    next = increment(entries) .. increment(sub(ending, VERSION_AT - ENTRIES_AT + 1))
+    following[ending], numbers[ending] = next, format('%d', tonumber(entries))
+  end
+  return next, numbers[ending]
 end
+
+local JOB = base .. 'job:'
 
 -- What is to be added to and taken from sorted sets and counts; written at the end, each key once.
 local added, removed, counted = {}, {}, {}
@@ -45,62 +57,82 @@ local added, removed, counted = {}, {}, {}
 local function add(key, member)
   local list = added[key]
   if not list then
-    list = {}
+    list = { count = 0 }
     added[key] = list
   end
-  list[#list + 1] = '0'
-  list[#list + 1] = member
+  local count = list.count
+  list[count + 1] = '0'
+  list[count + 2] = member
+  list.count = count + 2
 end
 
 local function remove(key, member)
   local list = removed[key]
   if not list then
-    list = {}
+    list = { count = 0 }
     removed[key] = list
   end
-  list[#list + 1] = member
+  local count = list.count + 1
+  list[count] = member
+  list.count = count
 end
 
-local function count(field, by)
-  counted[field] = (counted[field] or 0) + by
+-- Counts jobs of a lane in a state, which is the byte of its digit.
+local function count(lane, state, by)
+  local lanes = counted[state]
+  if not lanes then
+    lanes = {}
+    counted[state] = lanes
+  end
+  lanes[lane] = (lanes[lane] or 0) + by
 end
 
-local function write_indexes()
-  for key, list in pairs(removed) do
-    in_pieces('ZREM', base .. key, list)
-  end
-  for key, list in pairs(added) do
-    in_pieces('ZADD', base .. key, list)
-  end
-  for field, by in pairs(counted) do
-    if by ~= 0 then
-      call('HINCRBY', base .. 'counts', field, format('%d', by))
+local function write_lists(command, lists)
+  for key, list in pairs(lists) do
+    for first = 1, list.count, PIECE do
+      call(command, base .. key, unpack(list, first, math.min(first + PIECE - 1, list.count)))
     end
   end
 end
 
--- Does one thing (add or remove) with a job in every index that its present state puts it in.
-local function place(id, head, act, by)
-  local lane, state = sub(head, LANE_AT, LANE_TO), sub(head, STATE_AT, STATE_TO)
-  act('state:' .. state, sub(head, UPDATED_AT, UPDATED_TO) .. id .. lane)
-  count(lane .. state, by)
-  if state == '2' then
-    act('ready:' .. lane, sub(head, PRIORITY_AT, ENQUEUED_TO) .. id)
-  elseif state == '1' then
-    act('due', sub(head, SCHEDULED_AT, SCHEDULED_TO) .. id .. lane)
-  elseif state == '0' and sub(head, AWAITED_AT, AWAITED_AT) ~= '-' then
-    act('awaiting:' .. sub(head, AWAITED_AT, AWAITED_TO), sub(head, CREATED_AT, CREATED_TO) .. id .. lane)
-  end
-  if sub(head, RECURRING_AT, RECURRING_TO) == 'r' then
-    local recurring = call('HGET', job_key(id), 'r') or ''
-    act('recurring:' .. state .. ':' .. recurring, sub(head, CREATED_AT, CREATED_TO) .. id .. lane)
+local function add_to_count(field, by)
+  if by ~= 0 then
+    call('HINCRBY', base .. 'counts', field, format('%d', by))
   end
 end
 
--- Moves a job from the places of one head to those of another.
-local function move(id, from, to)
-  place(id, from, remove, -1)
-  place(id, to, add, 1)
+local function write_indexes()
+  write_lists('ZREM', removed)
+  write_lists('ZADD', added)
+  for state, lanes in pairs(counted) do
+    for lane, by in pairs(lanes) do
+      add_to_count(lane .. string.char(state), by)
+    end
+  end
+end
+
+local AWAITING, SCHEDULED, ENQUEUED, PROCESSING = byte('0123', 1, 4)
+local STATE_KEYS = {}
+for state = 0, 9 do
+  STATE_KEYS[AWAITING + state] = 'state:' .. state
+end
+
+-- Does one thing (add or remove) with a job in every index that its present state puts it in.
+local function place(id, head, act, by)
+  local lane, state = sub(head, LANE_AT, LANE_TO), byte(head, STATE_AT)
+  act(STATE_KEYS[state], sub(head, UPDATED_AT, LANE_TO))
+  count(lane, state, by)
+  if state == ENQUEUED then
+    act('ready:' .. lane, sub(head, PRIORITY_AT, PRIORITY_TO) .. sub(head, ENQUEUED_AT, ENQUEUED_TO) .. id)
+  elseif state == SCHEDULED then
+    act('due', sub(head, SCHEDULED_AT, SCHEDULED_TO) .. id .. lane)
+  elseif state == AWAITING and byte(head, AWAITED_AT) ~= 45 then
+    act('awaiting:' .. sub(head, AWAITED_AT, AWAITED_TO), sub(head, CREATED_AT, CREATED_TO) .. id .. lane)
+  end
+  if byte(head, RECURRING_AT) == 114 then
+    local recurring = call('HGET', JOB .. id, 'r') or ''
+    act('recurring:' .. string.char(state) .. ':' .. recurring, sub(head, CREATED_AT, CREATED_TO) .. id .. lane)
+  end
 end
 
 -- The instant of a new entry: now, or that of the entry before if that is later.
@@ -114,19 +146,25 @@ end
 
 -- Whether a text is a head, and of a job in this state.
 local function is_in(head, state)
-  return head and #head >= VERSION_AT and sub(head, STATE_AT, STATE_TO) == state
+  return head and #head >= VERSION_AT and byte(head, STATE_AT) == state
+end
+
+-- Moves a job from the places of one head to those of another.
+local function move(id, from, to)
+  place(id, from, remove, -1)
+  place(id, to, add, 1)
 end
 
 -- Removes a job and all that belongs to it; tells whether it was there.
 local function forget(id)
-  local key = job_key(id)
+  local key = JOB .. id
   local stored = call('HMGET', key, 'h', 'b')
   local head, labels = stored[1], stored[2]
   if not head then
     return false
   end
   place(id, head, remove, -1)
-  local member = sub(head, CREATED_AT, CREATED_TO) .. id .. sub(head, LANE_AT, LANE_TO)
+  local member = sub(head, CREATED_AT, CREATED_TO) .. sub(head, ID_AT, LANE_TO)
   remove('created', member)
   if labels then
     for label in string.gmatch(labels, '[^\n]+') do

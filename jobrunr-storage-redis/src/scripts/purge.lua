@@ -1,11 +1,12 @@
 -- Removes the jobs of a state that were updated first; returns how many, and the member looked at last, or nothing if
--- there are no more. Does not look at more than a page.
+-- there are no more. Does not look at more than a page, which is no longer than it has to be.
 local state, before, after, limit, mode = argument(), argument(), argument(), number(), argument()
 local listed = {}
 for _ = 1, number() do
   listed[argument()] = true
 end
-local members = call('ZRANGEBYLEX', base .. 'state:' .. state, after, '(' .. before, 'LIMIT', 0, 1000)
+local page = mode == 'all' and limit or 500
+local members = call('ZRANGEBYLEX', base .. 'state:' .. state, after, '(' .. before, 'LIMIT', 0, page)
 local gone, last = 0, ''
 for index = 1, #members do
   local member = members[index]
@@ -13,7 +14,7 @@ for index = 1, #members do
     forget(sub(member, 21, 52))
     gone = gone + 1
   end
-  if gone == limit or index == 1000 then
+  if gone == limit or index == page then
     last = member
     break
   end

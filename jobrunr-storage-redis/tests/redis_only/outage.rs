@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{a_server_with_a_storage, open, wait_until};
 
 /// How long the server is away.
-const OUTAGE: Duration = Duration::from_secs(5);
+const OUTAGE: Duration = Duration::from_secs(10);
 
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Work {}
