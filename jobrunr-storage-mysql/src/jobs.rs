@@ -25,7 +25,7 @@ use jobrunr_storage_sql::{Lane, micros};
 use sqlx::mysql::{MySqlConnection, MySqlRow};
 
 use self::delete::{Aged, DeleteJobs, Doomed};
-pub(crate) use self::gather::Gatherer;
+pub(crate) use self::gather::SingleInserts;
 use self::insert::{InsertJobs, NewJob, encode_metadata};
 use self::save::{SaveJobs, SavedJob};
 use crate::columns::Columns;

@@ -220,6 +220,7 @@ impl StorageProvider for MySqlStorage {
 
     async fn close(&self) {
         self.shared.closing.cancel();
+        self.shared.gatherer.close();
         self.shared.tasks.close();
         self.shared.tasks.wait().await;
         if matches!(self.shared.options.source, Source::Connect(_)) {

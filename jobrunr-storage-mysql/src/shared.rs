@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use jobrunr_core::JobId;
 use jobrunr_core::storage::StorageError;
-use jobrunr_storage_sql::TablePrefix;
+use jobrunr_storage_sql::{Gatherer, TablePrefix};
 use sqlx::MySql;
 use sqlx::mysql::MySqlPool;
 use sqlx::pool::PoolConnection;
@@ -18,7 +18,7 @@ use crate::PROVIDER;
 use crate::dialect::ServerVersion;
 use crate::dictionary::Dictionary;
 use crate::error::{Failure, Outcome};
-use crate::jobs::Gatherer;
+use crate::jobs::SingleInserts;
 use crate::options::{MySqlOptions, Source};
 use crate::statements::{Statement, Statements};
 
@@ -34,7 +34,7 @@ pub(crate) struct Shared {
     /// Begins a transaction whose statements all read the same instant.
     pub(crate) begin_snapshot: Statement,
     pub(crate) dictionary: Dictionary,
-    pub(crate) gatherer: Gatherer,
+    pub(crate) gatherer: Gatherer<SingleInserts>,
     /// The row among those of [`count_ended`](Statements::count_ended) that this storage adds to.
     pub(crate) shard: i64,
     /// Most bytes in one statement.

@@ -24,7 +24,7 @@ use uuid::Uuid;
 use crate::changes::Hints;
 use crate::error::classify;
 use crate::{PROVIDER, PostgresStorage};
-pub(crate) use gather::Gatherer;
+pub(crate) use gather::SmallInserts;
 pub(crate) use insert::check_texts;
 pub(crate) use shards::Shards;
 pub(crate) use uncertain::Uncertain;

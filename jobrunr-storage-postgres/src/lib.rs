@@ -24,14 +24,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jobrunr_core::JobId;
 use jobrunr_core::storage::{ChangeFeed, SetUp, StorageError, StorageProvider};
-use jobrunr_storage_sql::{TablePrefix, Unreadable};
+use jobrunr_storage_sql::{Gatherer, TablePrefix, Unreadable};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgConnection, PgPool, Row};
 use tokio_util::task::TaskTracker;
 
 use changes::{Feed, Outbox};
 use error::classify;
-use jobs::{Gatherer, Shards, Uncertain};
+use jobs::{Shards, SmallInserts, Uncertain};
 use names::Names;
 pub use options::PostgresOptions;
 use statements::Statements;
@@ -74,7 +74,7 @@ struct Inner {
     statements: Statements,
     names: Names,
     shards: Shards,
-    gatherer: Gatherer,
+    gatherer: Gatherer<SmallInserts>,
     uncertain: Uncertain,
     outbox: Outbox,
     feed: Option<Feed>,

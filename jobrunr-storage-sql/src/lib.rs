@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod dialect;
+mod gather;
 mod history;
 mod lanes;
 mod migrations;
@@ -10,6 +11,7 @@ mod search;
 mod times;
 
 pub use dialect::{CursorPart, Dialect, ListKind, Value};
+pub use gather::{Call, CallersTurn, Gatherer, Gathering, Part};
 pub use history::{EncodedHistory, HotColumns, Tail, encode_history, tail_start};
 pub use lanes::{Lane, QueueOrder, Wanted};
 pub use migrations::{AppliedMigration, Migration, MigrationPlan, Migrations, SchemaProblem};

@@ -7,6 +7,7 @@ mod support;
 
 mod connecting;
 mod deadlocks;
+mod gathering;
 mod jobs;
 mod lost_answers;
 mod mariadb;
