@@ -105,8 +105,9 @@ impl BackgroundJobServerBuilder {
 
     /// How many jobs are claimed ahead of a free worker; default as many as suits the jobs.
     ///
-    /// The default is as many as the workers have lately started in 50 ms, between the number of workers (at most 256) and
-    /// 500. If then longer jobs come first, what is beyond the lower bound goes back to its queue after a second. With 0 no other server waits for a job that this one holds without running it.
+    /// The default is as many as the workers have lately started in 100 ms, between the number of workers (at most 256) and
+    /// 1 000. If then longer jobs come first, what is beyond the lower bound goes back to its queue after a second. With 0 no
+    /// other server waits for a job that this one holds without running it.
     pub fn prefetch(mut self, jobs: usize) -> Self {
         self.options.prefetch = Some(jobs);
         self

@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesOrdered;
+use futures_util::{FutureExt, StreamExt};
 use jobrunr_core::storage::{ClaimRequest, JobCursor, JobQuery, SignatureSelection, StorageError};
 use jobrunr_core::{Job, StateName};
 use tokio::time::Instant;
@@ -12,26 +15,46 @@ use crate::holdings::claim_of;
 use crate::membership::Life;
 use crate::options::{HOUSEKEEPING_PAGE, MAX_BATCH};
 
+/// How many claims may be under way where more than one pays: while one is decoded and handed out the database works on the
+/// next. A server with one worker claims one after the other, so that its jobs start in the order they stand in line.
+const CLAIMS_AT_ONCE: usize = 2;
+
 /// Claims jobs until the server stops, then gives back what was not started.
 pub(crate) async fn keep_claiming(engine: Arc<Engine>) {
     let mut claimer = Claimer::new(&engine);
     while !engine.phases.stopping.is_cancelled() {
         let limit = claimer.appetite();
         if limit > 0 {
-            claimer.claim(limit).await;
+            claimer.begin_claim(limit).await;
         } else {
             claimer.rest().await;
         }
     }
+    while let Some(claimed) = claimer.under_way.next().await {
+        claimer.end_claim(claimed);
+    }
     engine.give_back(engine.desk.clear(), "the server stopped");
+}
+
+/// A claim that has ended.
+struct Ended {
+    limit: usize,
+    life: Arc<Life>,
+    result: Result<Vec<Job>, StorageError>,
 }
 
 struct Claimer<'a> {
     engine: &'a Arc<Engine>,
     request: ClaimRequest,
     back_off: BackOff<'a>,
+    /// Claims in the order they began in, which is the order their jobs are handed out in.
+    under_way: FuturesOrdered<BoxFuture<'a, Ended>>,
+    /// Whether the last claim took as many as it was to, so that there are likely to be more.
+    was_full: bool,
     /// When to look for work even if nothing hints at any.
     look_at: Instant,
+    /// When to go on after an error.
+    go_on_at: Option<Instant>,
     /// Whether a claim may have taken effect without its answer having arrived.
     has_lost_an_answer: bool,
     /// What queues with weights are drawn with.
@@ -48,26 +71,44 @@ impl<'a> Claimer<'a> {
             limit: 0,
             now: engine.now(),
         };
-        let back_off = BackOff::new("claim jobs", &engine.health);
-        let (look_at, random) = (Instant::now(), fastrand::Rng::new());
-        Self { engine, request, back_off, look_at, has_lost_an_answer: false, random }
+        Self {
+            engine,
+            request,
+            back_off: BackOff::new("claim jobs", &engine.health),
+            under_way: FuturesOrdered::new(),
+            was_full: false,
+            look_at: Instant::now(),
+            go_on_at: None,
+            has_lost_an_answer: false,
+            random: fastrand::Rng::new(),
+        }
     }
 
     /// How many jobs to claim now.
     fn appetite(&self) -> usize {
-        if self.engine.is_work_expected() && self.engine.may_start() {
-            self.engine.desk.wanted().min(MAX_BATCH)
-        } else {
-            0
-        }
+        let may_begin = self.go_on_at.is_none()
+            && match self.under_way.len() {
+                0 => self.engine.is_work_expected(),
+                // Whose answer got lost is found out when no claim is under way.
+                claims => self.was_full && claims < self.claims_at_once() && !self.has_lost_an_answer,
+            };
+        if may_begin && self.engine.may_start() { self.engine.desk.wanted().min(MAX_BATCH) } else { 0 }
+    }
+
+    fn claims_at_once(&self) -> usize {
+        self.engine.settings.workers.min(CLAIMS_AT_ONCE)
     }
 
     /// Waits until something has changed, or until it is time to look for oneself.
     async fn rest(&mut self) {
         let overdue_at = self.engine.desk.overdue_at();
         tokio::select! {
+            Some(ended) = self.under_way.next() => self.end_claim(ended),
             () = self.engine.phases.stopping.cancelled() => {}
             () = self.engine.desk.changed() => {}
+            () = tokio::time::sleep_until(self.go_on_at.unwrap_or(self.look_at)), if self.go_on_at.is_some() => {
+                self.go_on_at = None;
+            }
             () = tokio::time::sleep_until(self.look_at) => {
                 self.look_at = Instant::now() + self.engine.settings.claim_interval;
                 self.engine.expect_work();
@@ -79,31 +120,12 @@ impl<'a> Claimer<'a> {
         }
     }
 
-    async fn claim(&mut self, limit: usize) {
+    async fn begin_claim(&mut self, limit: usize) {
         let life = self.engine.membership.life();
-        match self.try_claim(&life, limit).await {
-            Ok(jobs) => {
-                self.back_off.succeeded();
-                self.look_at = Instant::now() + self.engine.settings.claim_interval;
-                if jobs.len() >= limit {
-                    self.engine.expect_work();
-                }
-                self.hand_out(jobs, &life);
-            }
-            Err(error) => {
-                let delay = self.back_off.failed(&error);
-                self.engine.expect_work();
-                tokio::select! {
-                    () = self.engine.phases.stopping.cancelled() => {}
-                    () = tokio::time::sleep(delay) => {}
-                }
-            }
-        }
-    }
-
-    async fn try_claim(&mut self, life: &Life, limit: usize) -> Result<Vec<Job>, StorageError> {
         if self.has_lost_an_answer {
-            give_back_unknown_claims(self.engine, life).await?;
+            if let Err(error) = give_back_unknown_claims(self.engine, &life).await {
+                return self.failed(&error);
+            }
             self.has_lost_an_answer = false;
         }
         self.engine.expect_no_more_work();
@@ -115,13 +137,38 @@ impl<'a> Claimer<'a> {
         }
         self.request.limit = limit;
         self.request.now = self.engine.now();
-        // Whatever the error says of itself, a claim that was not answered may have taken effect.
-        self.has_lost_an_answer = true;
-        let jobs = self.engine.storage.claim_jobs(&self.request).await?;
-        #[cfg(feature = "metrics")]
-        crate::metrics::claimed(jobs.len());
-        self.has_lost_an_answer = false;
-        Ok(jobs)
+        self.engine.desk.claim_begins(limit);
+        let (storage, request) = (Arc::clone(&self.engine.storage), self.request.clone());
+        let claim = async move { Ended { limit, life, result: storage.claim_jobs(&request).await } };
+        self.under_way.push_back(claim.boxed());
+    }
+
+    fn end_claim(&mut self, Ended { limit, life, result }: Ended) {
+        self.engine.desk.claim_ends(limit);
+        match result {
+            Ok(jobs) => {
+                #[cfg(feature = "metrics")]
+                crate::metrics::claimed(jobs.len());
+                self.back_off.succeeded();
+                self.look_at = Instant::now() + self.engine.settings.claim_interval;
+                self.was_full = jobs.len() >= limit;
+                if self.was_full {
+                    self.engine.expect_work();
+                }
+                self.hand_out(jobs, &life);
+            }
+            Err(error) => {
+                // Whatever the error says of itself, a claim that was not answered may have taken effect.
+                self.has_lost_an_answer = true;
+                self.failed(&error);
+            }
+        }
+    }
+
+    fn failed(&mut self, error: &StorageError) {
+        self.was_full = false;
+        self.go_on_at = Some(Instant::now() + self.back_off.failed(error));
+        self.engine.expect_work();
     }
 
     fn hand_out(&self, jobs: Vec<Job>, life: &Arc<Life>) {

@@ -7,6 +7,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use jobrunr_core::storage::StorageError;
 use jobrunr_core::{Failure, FailureKind, HistoryEntry, Job, JobId, JobState};
 use tokio::sync::mpsc;
@@ -20,6 +22,8 @@ use crate::options::MAX_BATCH;
 
 /// What is attempted here, as health, logs and metrics call it.
 const ATTEMPT: &str = "save the outcomes of jobs";
+/// How many saves may be under way: while one waits for the disk the next one is written.
+const SAVES_AT_ONCE: usize = 2;
 /// How long the filters of one job may take after it was saved, before they are passed over.
 const FILTER_TIME_LIMIT: Duration = Duration::from_secs(30);
 
@@ -61,17 +65,32 @@ impl Saved {
 }
 
 /// Saves outcomes until the last one is saved.
+///
+/// Whatever has arrived is saved at once if nothing is being saved; else it gathers, and once a whole batch has, it is saved
+/// beside the other.
 pub(crate) async fn keep_saving(engine: Arc<Engine>, mut outcomes: mpsc::UnboundedReceiver<Outcome>) {
-    let back_off = BackOff::new(ATTEMPT, &engine.health);
-    let mut completer = Completer { engine: &engine, back_off };
+    let mut idle: Vec<Completer<'_>> = (0..SAVES_AT_ONCE).map(|_| Completer::new(&engine)).collect();
+    let mut saving = FuturesUnordered::new();
     let mut arrived = Vec::with_capacity(MAX_BATCH);
     loop {
+        let enough = if saving.is_empty() { 1 } else { MAX_BATCH };
+        if arrived.len() >= enough
+            && let Some(mut completer) = idle.pop()
+        {
+            let batch = arrived.drain(..).collect();
+            saving.push(async move {
+                completer.save(batch).await;
+                completer
+            });
+        }
+        let room = MAX_BATCH - arrived.len();
+        let is_last = saving.is_empty() && arrived.is_empty();
         tokio::select! {
             biased;
-            _ = outcomes.recv_many(&mut arrived, MAX_BATCH) => {}
-            () = engine.phases.flushing.cancelled() => return,
+            Some(completer) = saving.next() => idle.push(completer),
+            _ = outcomes.recv_many(&mut arrived, room), if room > 0 => {}
+            () = engine.phases.flushing.cancelled(), if is_last => return,
         }
-        completer.save(arrived.drain(..).collect()).await;
     }
 }
 
@@ -118,7 +137,11 @@ struct Completer<'a> {
     back_off: BackOff<'a>,
 }
 
-impl Completer<'_> {
+impl<'a> Completer<'a> {
+    fn new(engine: &'a Arc<Engine>) -> Self {
+        Self { engine, back_off: BackOff::new(ATTEMPT, &engine.health) }
+    }
+
     /// Saves a batch, in parts if the storage refuses it as a whole.
     async fn save(&mut self, batch: Batch) {
         let mut parts = vec![batch];

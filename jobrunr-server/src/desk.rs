@@ -32,6 +32,8 @@ pub(crate) struct Desk {
 struct Places {
     waiting: VecDeque<Claimed>,
     busy: usize,
+    /// How many jobs claims on their way may bring.
+    coming: usize,
     pace: Pace,
     /// When jobs were last claimed.
     claimed_at: Instant,
@@ -46,6 +48,7 @@ impl Desk {
         let places = Places {
             waiting: VecDeque::new(),
             busy: 0,
+            coming: 0,
             pace: Pace::new(prefetch),
             claimed_at: Instant::now(),
         };
@@ -64,6 +67,16 @@ impl Desk {
         let starting = places.waiting.len().min(self.workers.saturating_sub(places.busy));
         places.busy += starting;
         starting
+    }
+
+    /// Notes that so many jobs are being claimed.
+    pub(crate) fn claim_begins(&self, jobs: usize) {
+        self.lock().coming += jobs;
+    }
+
+    /// Notes that a claim of so many jobs has ended; what it brought is still to be [put](Self::put) here.
+    pub(crate) fn claim_ends(&self, jobs: usize) {
+        self.lock().coming -= jobs;
     }
 
     /// The next job for a worker, or `None` to end that worker: there is none, or none may start.
@@ -114,7 +127,7 @@ impl Desk {
     }
 
     fn wanted_by(&self, places: &Places) -> usize {
-        let held = places.waiting.len() + places.busy;
+        let held = places.waiting.len() + places.busy + places.coming;
         let ahead = places.pace.ahead();
         let room = self.workers.saturating_add(ahead).saturating_sub(held);
         let has_free_worker = held < self.workers;
@@ -194,6 +207,19 @@ mod tests {
         desk.take(|| true);
 
         assert_eq!(desk.wanted(), 1);
+    }
+
+    #[test]
+    fn jobs_that_are_being_claimed_are_not_wanted_again() {
+        let desk = desk(10, 1_000);
+        desk.claim_begins(500);
+        assert_eq!(desk.wanted(), 510);
+        desk.claim_begins(500);
+        assert_eq!(desk.wanted(), 0);
+
+        desk.claim_ends(500);
+
+        assert_eq!(desk.wanted(), 510);
     }
 
     #[test]

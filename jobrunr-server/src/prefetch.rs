@@ -7,7 +7,9 @@ use tokio::time::Instant;
 use crate::options::MAX_BATCH;
 
 /// Jobs are claimed ahead for so long, at the pace of late.
-const AHEAD: Duration = Duration::from_millis(50);
+const AHEAD: Duration = Duration::from_millis(100);
+/// The most jobs that are claimed ahead, unless there are more workers: while one batch is worked off the next one is on its way.
+const MOST_AHEAD: usize = 2 * MAX_BATCH;
 /// A pace that was measured over less says nothing.
 const LEAST_MEASURED: Duration = Duration::from_millis(1);
 /// Jobs that were claimed ahead because others were short go back when they have waited for so long.
@@ -18,7 +20,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 pub(crate) enum Prefetch {
     /// So many, whatever the jobs are like.
     Fixed(usize),
-    /// At least so many; up to a whole batch while jobs are so short that claims would not keep up.
+    /// At least so many; up to two whole batches while jobs are so short that claims would not keep up.
     Adaptive { least: usize },
 }
 
@@ -27,8 +29,8 @@ impl Prefetch {
     pub(crate) const fn most(self) -> usize {
         match self {
             Self::Fixed(jobs) => jobs,
-            Self::Adaptive { least } if least > MAX_BATCH => least,
-            Self::Adaptive { .. } => MAX_BATCH,
+            Self::Adaptive { least } if least > MOST_AHEAD => least,
+            Self::Adaptive { .. } => MOST_AHEAD,
         }
     }
 
@@ -99,9 +101,9 @@ mod tests {
     }
 
     #[test]
-    fn as_many_are_claimed_ahead_as_were_started_in_50_milliseconds() {
+    fn as_many_are_claimed_ahead_as_were_started_in_100_milliseconds() {
         for (jobs, millis, expected) in
-            [(0, 1_000, 32), (64, 100, 32), (64, 20, 160), (64, 5, 500), (100_000, 1, 500)]
+            [(0, 1_000, 32), (64, 200, 32), (64, 40, 160), (64, 5, 1_000), (100_000, 1, 1_000)]
         {
             assert_eq!(after(ADAPTIVE, jobs, millis), expected, "{jobs} jobs in {millis} ms");
         }
@@ -117,7 +119,7 @@ mod tests {
             pace.claimed(begin + Duration::from_micros(micros));
             assert_eq!(pace.ahead(), 32);
         }
-        pace.claimed(begin + Duration::from_millis(10));
+        pace.claimed(begin + Duration::from_millis(20));
 
         assert_eq!(pace.ahead(), 150, "the jobs that were too few to tell count all the same");
     }
@@ -130,10 +132,10 @@ mod tests {
     }
 
     #[test]
-    fn more_workers_than_a_batch_holds_have_as_many_jobs_ahead_as_before() {
-        let prefetch = Prefetch::Adaptive { least: 1_000 };
+    fn more_workers_than_two_batches_hold_have_as_many_jobs_ahead_as_before() {
+        let prefetch = Prefetch::Adaptive { least: 2_000 };
 
-        assert_eq!(prefetch.most(), 1_000);
-        assert_eq!(after(prefetch, 100_000, 1), 1_000);
+        assert_eq!(prefetch.most(), 2_000);
+        assert_eq!(after(prefetch, 100_000, 1), 2_000);
     }
 }

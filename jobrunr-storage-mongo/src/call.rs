@@ -69,6 +69,8 @@ pub(crate) trait Work: Sync {
 pub(crate) struct Commands<'s> {
     pub(crate) storage: &'s MongoStorage,
     pub(crate) session: Option<&'s mut ClientSession>,
+    /// The shard that counts go to.
+    pub(crate) shard: i32,
 }
 
 impl Commands<'_> {
@@ -219,8 +221,11 @@ impl MongoStorage {
     async fn attempt<W: Work>(&self, work: &W, until: Instant) -> Result<W::Output, Broken> {
         // Nobody closes it.
         let _connection = self.inner.for_transactions.acquire().await;
+        // Held until the transaction has ended: of two that write to one shard the second must begin anew.
+        let held = self.inner.shards.take();
+        let shard = held.number();
         if !self.inner.has_transactions {
-            return work.run(&mut Commands { storage: self, session: None }).await;
+            return work.run(&mut Commands { storage: self, session: None, shard }).await;
         }
         let mut session = self.inner.client.start_session().await?;
         let majority = WriteConcern::builder()
@@ -233,7 +238,7 @@ impl MongoStorage {
             .write_concern(majority)
             .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
             .await?;
-        let mut commands = Commands { storage: self, session: Some(&mut session) };
+        let mut commands = Commands { storage: self, session: Some(&mut session), shard };
         match work.run(&mut commands).await {
             Ok(output) => {
                 commit(&mut session, until).await?;

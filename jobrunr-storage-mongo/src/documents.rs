@@ -9,9 +9,10 @@
 //! | `scheduled`, `timed` | when it is or was due; 0, and no `timed`, if it never was scheduled |
 //! | `server`, `server_name` | who holds it, or held it last |
 //! | `marks` | which writes made its last versions, see `marks.rs` |
-//! | `awaited`, `error` | the job it waits for; the message of its last failure |
+//! | `error` | the message of its last failure |
+//! | `tags` | what few jobs have and all are found by, in one index: `l:` and a label, `r:` and the recurring job it comes from, `a:` and the job it waits for |
 //! | `history` | its entries as JSON texts, but for the PROCESSING entry it is in: state, server and `updated` say that one |
-//! | `name`, `labels`, `recurring`, `settings`, `payload` | what is written once |
+//! | `name`, `settings`, `payload` | what is written once |
 //! | `metadata` | names, escaped, and values as JSON texts |
 //!
 //! All instants are microseconds. So a claim changes a few numbers and writes no history.
@@ -24,7 +25,7 @@ use chrono::{DateTime, Utc};
 use jobrunr_core::storage::StorageError;
 use jobrunr_core::{
     HistoryEntry, Job, JobDefinition, JobId, JobMetadata, JobSettings, JobSignature, JobState, JsonText,
-    Label, Labels, QueueName, ServerRef, StateName, StoredJob, Version,
+    Label, Labels, QueueName, RecurringJobId, ServerRef, StateName, StoredJob, Version,
 };
 use mongodb::bson::{Bson, Document, Uuid, doc};
 use serde::{Deserialize, Serialize};
@@ -105,6 +106,30 @@ pub(crate) fn split_lane(lane: &str) -> Option<(&str, &str)> {
     lane.split_once(' ')
 }
 
+/// What the tags of a label begin with.
+const LABEL: &str = "l:";
+
+/// The tag of jobs with this label.
+pub(crate) fn label_tag(label: &str) -> String {
+    format!("{LABEL}{label}")
+}
+
+/// The tag of jobs that come from this recurring job.
+pub(crate) fn recurring_tag(id: &RecurringJobId) -> String {
+    format!("r:{id}")
+}
+
+/// The tag of jobs that wait for this one.
+pub(crate) fn awaited_tag(id: JobId) -> String {
+    format!("a:{id}")
+}
+
+fn tags_of(job: &Job) -> Vec<String> {
+    let labels = job.labels().iter().map(|label| label_tag(label.as_str()));
+    let recurring = job.recurring_job_id().map(recurring_tag);
+    labels.chain(recurring).chain(job.awaited_job_id().map(awaited_tag)).collect()
+}
+
 /// The name of metadata as that of a field, which has no dots, dollars or zeros, nor is empty.
 pub(crate) fn metadata_key(name: &str) -> String {
     let mut key = String::with_capacity(name.len() + 1);
@@ -152,17 +177,13 @@ pub(crate) struct JobDocument {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     server_name: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    awaited: Option<Uuid>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     history: Vec<String>,
     #[serde(default)]
     marks: Vec<i64>,
     name: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    labels: Vec<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    recurring: Option<String>,
+    tags: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     settings: Option<String>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -189,13 +210,11 @@ impl JobDocument {
             timed: job.scheduled_at().map(|_| true),
             server: server.as_ref().map(|server| uuid(server.id)),
             server_name: server.map(|server| server.name),
-            awaited: job.awaited_job_id().map(uuid),
             error: job.last_failure().map(|failure| failure.message.clone()),
             history: written_entries(job.history()).iter().map(encode_entry).collect(),
             marks: Vec::new(),
             name: definition.name.clone(),
-            labels: definition.labels.iter().map(|label| label.as_str().to_owned()).collect(),
-            recurring: job.recurring_job_id().map(|id| id.as_str().to_owned()),
+            tags: tags_of(job),
             settings: (*settings != JobSettings::default())
                 .then(|| serde_json::to_string(settings).expect("settings are texts and numbers")),
             metadata: job
@@ -221,8 +240,8 @@ impl JobDocument {
         let history = self.whole_history()?;
         let (queue, signature) =
             split_lane(&self.lane).ok_or(Unreadable("queue and type are not readable"))?;
-        let labels =
-            self.labels.iter().map(|label| Label::new(label).map_err(|_| Unreadable("a label is none")));
+        let labels = self.tags.iter().filter_map(|tag| tag.strip_prefix(LABEL));
+        let labels = labels.map(|label| Label::new(label).map_err(|_| Unreadable("a label is none")));
         let labels = labels.collect::<Result<Vec<_>, _>>()?;
         let settings = match &self.settings {
             None => JobSettings::default(),
@@ -327,14 +346,11 @@ pub(crate) fn change_of(job: &Job, stored_state: StateName, token: Token) -> Doc
     {
         set.insert("error", failure.message.clone());
     }
-    match job.awaited_job_id() {
-        Some(awaited) if !new.is_empty() => {
-            set.insert("awaited", uuid(awaited));
-        }
-        None if stored_state == StateName::Awaiting && !new.is_empty() => {
-            unset.insert("awaited", "");
-        }
-        _ => {}
+    if !new.is_empty() && (stored_state == StateName::Awaiting || job.awaited_job_id().is_some()) {
+        match tags_of(job) {
+            tags if tags.is_empty() => unset.insert("tags", ""),
+            tags => set.insert("tags", tags),
+        };
     }
     let mut change = doc! { "$set": set };
     if !unset.is_empty() {

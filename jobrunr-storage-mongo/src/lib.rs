@@ -82,6 +82,8 @@ struct Inner {
     database: Database,
     collections: Collections,
     shards: Shards,
+    /// Whoever finds and takes jobs in line.
+    claim_turn: tokio::sync::Mutex<()>,
     gatherer: Gatherer,
     uncertain: Uncertain,
     outbox: Outbox,
@@ -179,6 +181,7 @@ impl MongoStorage {
             for_commands: Semaphore::new(for_commands),
             for_transactions: Semaphore::new(for_transactions),
             shards: Shards::default(),
+            claim_turn: tokio::sync::Mutex::default(),
             gatherer: Gatherer::default(),
             uncertain: Uncertain::default(),
             outbox: Outbox::default(),

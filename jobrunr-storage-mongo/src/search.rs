@@ -12,7 +12,10 @@ use mongodb::bson::{Bson, Document, doc};
 use mongodb::options::ReadConcern;
 
 use crate::MongoStorage;
-use crate::documents::{JobDocument, from_state_number, lane, micros, split_lane, state_number, uuid};
+use crate::documents::{
+    JobDocument, awaited_tag, from_state_number, label_tag, lane, micros, recurring_tag, split_lane,
+    state_number, uuid,
+};
 use crate::jobs::{SUCCESSES, count_field, read_job};
 
 #[async_trait]
@@ -175,11 +178,11 @@ fn filter(query: &JobQuery) -> Document {
         }
     }
     for label in &query.labels {
-        require(&mut fits, doc! { "labels": label });
+        require(&mut fits, doc! { "tags": label_tag(label) });
     }
     of_lane(&mut fits, query);
     if let Some(id) = &query.recurring_job_id {
-        require(&mut fits, doc! { "recurring": id.as_str() });
+        require(&mut fits, doc! { "tags": recurring_tag(id) });
     }
     if let Some(id) = query.server_id {
         require(&mut fits, doc! { "server": uuid(id) });
@@ -189,7 +192,7 @@ fn filter(query: &JobQuery) -> Document {
         require(&mut fits, doc! { "server": { "$exists": true, "$nin": live } });
     }
     if let Some(id) = query.awaited_job_id {
-        require(&mut fits, doc! { "awaited": uuid(id) });
+        require(&mut fits, doc! { "tags": awaited_tag(id) });
     }
     window(&mut fits, "created", query.created);
     window(&mut fits, "updated", query.updated);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -30,6 +31,8 @@ pub(crate) enum Fault {
     Panic,
     /// It never answers.
     Hang,
+    /// It has happened, and is answered so much later.
+    Late(Duration),
 }
 
 /// What becomes of the hints of the storage.
@@ -40,6 +43,14 @@ enum Hints {
     Silent(Arc<ChangeHub>),
 }
 
+/// The calls of one method.
+#[derive(Debug, Clone, Copy, Default)]
+struct Calls {
+    count: usize,
+    under_way: usize,
+    most_at_once: usize,
+}
+
 type Rule = Box<dyn Fn(&'static str) -> Fault + Send + Sync>;
 
 /// Wraps a storage; clones share the rule and the counts.
@@ -47,7 +58,7 @@ type Rule = Box<dyn Fn(&'static str) -> Fault + Send + Sync>;
 pub(crate) struct Faulty {
     inner: Arc<dyn StorageProvider>,
     rule: Arc<Mutex<Rule>>,
-    calls: Arc<Mutex<BTreeMap<&'static str, usize>>>,
+    calls: Arc<Mutex<BTreeMap<&'static str, Calls>>>,
     /// Refuses saves of more jobs than this, and those of these jobs.
     poison: Arc<Mutex<Option<JobId>>>,
     hints: Hints,
@@ -117,7 +128,12 @@ impl Faulty {
 
     /// How often each method was called.
     pub(crate) fn calls(&self) -> BTreeMap<&'static str, usize> {
-        self.calls.lock().unwrap().clone()
+        self.calls.lock().unwrap().iter().map(|(operation, calls)| (*operation, calls.count)).collect()
+    }
+
+    /// How many calls of a method were under way at once, at most.
+    pub(crate) fn most_at_once(&self, operation: &str) -> usize {
+        self.calls.lock().unwrap().get(operation).map_or(0, |calls| calls.most_at_once)
     }
 
     async fn call<T>(
@@ -125,7 +141,23 @@ impl Faulty {
         operation: &'static str,
         call: impl Future<Output = Result<T, StorageError>>,
     ) -> Result<T, StorageError> {
-        *self.calls.lock().unwrap().entry(operation).or_default() += 1;
+        {
+            let mut calls = self.calls.lock().unwrap();
+            let calls = calls.entry(operation).or_default();
+            calls.count += 1;
+            calls.under_way += 1;
+            calls.most_at_once = calls.most_at_once.max(calls.under_way);
+        }
+        let answer = self.answer(operation, call).await;
+        self.calls.lock().unwrap().entry(operation).or_default().under_way -= 1;
+        answer
+    }
+
+    async fn answer<T>(
+        &self,
+        operation: &'static str,
+        call: impl Future<Output = Result<T, StorageError>>,
+    ) -> Result<T, StorageError> {
         if self.own_servers.is_some() {
             for _ in 0..fastrand::u8(..4) {
                 tokio::task::yield_now().await;
@@ -144,6 +176,11 @@ impl Faulty {
             }
             Fault::Panic => panic!("on command"),
             Fault::Hang => std::future::pending().await,
+            Fault::Late(delay) => {
+                let answer = call.await;
+                tokio::time::sleep(delay).await;
+                answer
+            }
             Fault::Refused => Err(StorageError::Backend { provider: "faulty", operation, source: source() }),
         }
     }

@@ -15,6 +15,7 @@ mod life;
 mod metrics;
 mod outage;
 mod overlap;
+mod overlap_of_calls;
 mod problems;
 mod queues;
 mod recurring;

@@ -9,8 +9,10 @@ use jobrunr_core::{Job, JobId, ServerId, ServerRef, StateName};
 use mongodb::Collection;
 use mongodb::bson::{Document, Uuid, doc};
 use mongodb::options::Hint;
+use tokio::sync::MutexGuard;
 use tokio::time::Instant;
 
+use super::counts::Shards;
 use super::park::is_whole;
 use super::uncertain::{LostClaim, Uncertain};
 use super::{CHUNK, Unread, is_of, read_document, read_job};
@@ -102,20 +104,29 @@ impl MongoStorage {
         request: &ClaimRequest,
         claimed: &mut Claimed<'s>,
     ) -> Result<(), Failed> {
+        let mut missed = HashSet::new();
         // Of those that were found others may be faster, but not for ever.
         for _ in 0..3 {
             let wanted = request.limit - claimed.jobs.len();
             if wanted == 0 {
                 return Ok(());
             }
+            // Claims of this process take turns: they would only snatch the same jobs from each other.
+            let turn = self.inner.claim_turn.lock().await;
             let found = self.find_in_line(request, wanted).await?;
-            let found_all = found.len() < wanted;
-            let before = claimed.taken;
-            let candidates = found.len();
-            for chunk in found.chunks(CHUNK) {
-                self.take(request, chunk, claimed).await?;
+            let still_in_line: Vec<Uuid> =
+                found.iter().map(Head::id).filter(|id| missed.remove(id)).map(uuid).collect();
+            if !still_in_line.is_empty() {
+                // Nobody has taken them, so they may be broken.
+                self.park_broken(still_in_line, StateName::Enqueued).await?;
             }
-            if found_all || claimed.taken - before == candidates {
+            let mut turn = Some(turn);
+            let mut chunks = found.chunks(CHUNK).peekable();
+            while let Some(chunk) = chunks.next() {
+                let turn = if chunks.peek().is_none() { turn.take() } else { None };
+                missed.extend(self.take(request, chunk, turn, claimed).await?);
+            }
+            if missed.is_empty() || found.is_empty() {
                 return Ok(());
             }
         }
@@ -183,13 +194,14 @@ impl MongoStorage {
         Ok(heads)
     }
 
-    /// Takes those of the jobs found that are still in line.
+    /// Takes those of the jobs found that are still in line; returns the others. The turn to claim ends when they are taken.
     async fn take<'s>(
         &'s self,
         request: &ClaimRequest,
         found: &[Head],
+        turn: Option<MutexGuard<'_, ()>>,
         claimed: &mut Claimed<'s>,
-    ) -> Result<(), Failed> {
+    ) -> Result<Vec<JobId>, Failed> {
         let token = Token::random();
         let place = claimed.begin(Underway {
             uncertain: &self.inner.uncertain,
@@ -204,13 +216,12 @@ impl MongoStorage {
         lanes.dedup();
         let ids = found.iter().map(|head| uuid(head.id())).collect();
         let work = TakeJobs { ids, lanes, token, server: request.server.clone(), now: micros(request.now) };
-        let take = async { work.run(self).await.map_err(|broken| broken.failed(OPERATION)) };
+        let take = async { work.run(self, turn).await.map_err(|broken| broken.failed(OPERATION)) };
         match self.limited_work(OPERATION, take).await {
             Ok(read) => {
-                claimed.taken += read.len();
-                let has_all = read.len() == work.ids.len();
+                let taken: HashSet<JobId> = read.iter().filter_map(id_of_read).collect();
                 claimed.add(read, token);
-                if has_all { Ok(()) } else { self.park_broken(work.ids, StateName::Enqueued).await }
+                Ok(found.iter().map(Head::id).filter(|id| !taken.contains(id)).collect())
             }
             Err(failed) => {
                 let part = &mut claimed.underway[place];
@@ -264,13 +275,7 @@ impl MongoStorage {
         if !read.is_empty() {
             tracing::warn!("{} jobs of a claim whose answer was lost were found", read.len());
         }
-        let found: HashSet<JobId> = read
-            .iter()
-            .filter_map(|read| match read {
-                Ok(job) => Some(job.id()),
-                Err((id, _)) => *id,
-            })
-            .collect();
+        let found: HashSet<JobId> = read.iter().filter_map(id_of_read).collect();
         // The others may still be taken: the command may be running without its connection.
         claimed.underway[place].left.retain(|id| !found.contains(id));
         claimed.add(read, lost.token);
@@ -289,7 +294,11 @@ struct TakeJobs {
 
 impl TakeJobs {
     /// Marks them, then reads those that bear the mark. In no transaction: one would be the dearest part of a claim.
-    async fn run(&self, storage: &MongoStorage) -> Result<Vec<Read>, Broken> {
+    async fn run(
+        &self,
+        storage: &MongoStorage,
+        turn: Option<MutexGuard<'_, ()>>,
+    ) -> Result<Vec<Read>, Broken> {
         let mut in_line = is_whole();
         in_line.extend(doc! {
             "_id": { "$in": &self.ids },
@@ -309,8 +318,9 @@ impl TakeJobs {
         };
         let update = doc! { "q": in_line, "u": change, "multi": true, "hint": "_id_" };
         let collection = &storage.inner.collections.jobs;
-        let mut commands = Commands { storage, session: None };
+        let mut commands = Commands { storage, session: None, shard: Shards::any() };
         let answer = commands.write(doc! { "update": collection, "updates": [update] }).await?;
+        drop(turn);
         if answer.get_i32("n") == Ok(0) {
             return Ok(Vec::new());
         }
@@ -329,13 +339,18 @@ impl TakeJobs {
     }
 }
 
+fn id_of_read(read: &Read) -> Option<JobId> {
+    match read {
+        Ok(job) => Some(job.id()),
+        Err((id, _)) => *id,
+    }
+}
+
 /// What a claim has so far.
 #[derive(Default)]
 struct Claimed<'s> {
     jobs: Vec<Job>,
     to_park: Vec<ToPark>,
-    /// How many documents were marked.
-    taken: usize,
     underway: Vec<Underway<'s>>,
 }
 

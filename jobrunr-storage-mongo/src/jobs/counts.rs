@@ -45,7 +45,7 @@ impl Deltas {
     }
 
     /// Adds them to a shard.
-    pub(crate) async fn write(&self, commands: &mut Commands<'_>, shard: i32) -> Result<(), Broken> {
+    pub(crate) async fn write(&self, commands: &mut Commands<'_>) -> Result<(), Broken> {
         if self.is_empty() {
             return Ok(());
         }
@@ -59,7 +59,7 @@ impl Deltas {
         if self.successes != 0 {
             increments.insert(SUCCESSES, self.successes);
         }
-        let update = doc! { "q": { "_id": shard }, "u": { "$inc": increments }, "upsert": true };
+        let update = doc! { "q": { "_id": commands.shard }, "u": { "$inc": increments }, "upsert": true };
         let counts = commands.storage.inner.collections.counts.clone();
         commands.write(doc! { "update": counts, "updates": [update] }).await.map(drop)
     }
@@ -86,6 +86,11 @@ pub(crate) struct Shard<'s> {
 }
 
 impl Shards {
+    /// The number of a shard that is nobody's: for whoever does not know how long it will be written to.
+    pub(crate) fn any() -> i32 {
+        i32::from(fastrand::u16(..SHARDS))
+    }
+
     /// A shard that nobody else in this process writes to, as far as there are enough.
     pub(crate) fn take(&self) -> Shard<'_> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);

@@ -138,8 +138,7 @@ impl Work for DeleteJobs {
                 break;
             }
         }
-        let shard = commands.storage.inner.shards.take();
-        deltas.write(commands, shard.number()).await?;
+        deltas.write(commands).await?;
         Ok(deleted)
     }
 }

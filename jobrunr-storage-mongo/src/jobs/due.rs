@@ -7,6 +7,7 @@ use mongodb::bson::{Bson, Document, Uuid, doc};
 use mongodb::options::Hint;
 
 use super::CHUNK;
+use super::counts::Shards;
 use super::park::is_whole;
 use crate::MongoStorage;
 use crate::call::{Broken, Commands};
@@ -97,7 +98,7 @@ impl MongoStorage {
         let statements = statements.map(|(at, ids)| release_statement(*at, ids, now, mark));
         let statements: Vec<Bson> = statements.map(Bson::from).collect();
         let collection = &self.inner.collections.jobs;
-        let mut commands = Commands { storage: self, session: None };
+        let mut commands = Commands { storage: self, session: None, shard: Shards::any() };
         let update = doc! { "update": collection, "updates": statements, "ordered": false };
         let released = async {
             let answer = commands.write(update).await?;

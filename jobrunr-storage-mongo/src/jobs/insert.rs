@@ -136,8 +136,7 @@ impl Work for InsertCounted<'_> {
             deltas.add(job.state_name(), 1);
             deltas.add_successes(job.history());
         }
-        let shard = commands.storage.inner.shards.take();
-        deltas.write(commands, shard.number()).await?;
+        deltas.write(commands).await?;
         Ok(present)
     }
 }

@@ -74,8 +74,7 @@ impl Work for ParkBroken {
         let parked = i64::from(answer.get_i32("n").unwrap_or_default());
         let mut deltas = Deltas::default();
         deltas.add(StateName::Failed, parked);
-        let shard = commands.storage.inner.shards.take();
-        deltas.write(commands, shard.number()).await?;
+        deltas.write(commands).await?;
         Ok(parked)
     }
 }
@@ -113,8 +112,7 @@ impl Work for Park {
         if answer.get_i32("n") == Ok(1) {
             let mut deltas = Deltas::default();
             deltas.add(StateName::Failed, 1);
-            let shard = commands.storage.inner.shards.take();
-            deltas.write(commands, shard.number()).await?;
+            deltas.write(commands).await?;
         }
         Ok(())
     }

@@ -119,8 +119,7 @@ impl Work for SaveJobs {
                 deltas.add_successes(job.new_entries());
             }
         }
-        let shard = commands.storage.inner.shards.take();
-        deltas.write(commands, shard.number()).await?;
+        deltas.write(commands).await?;
         Ok(fates.into_keys().collect())
     }
 }

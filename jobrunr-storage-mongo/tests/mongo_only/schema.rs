@@ -72,7 +72,7 @@ async fn documents_spoiled_in_any_way_are_parked_and_the_others_claimed() {
         doc! { "$unset": { "payload": "" } },
         doc! { "$set": { "payload": 7 } },
         doc! { "$set": { "version": "one" } },
-        doc! { "$set": { "labels": "none" } },
+        doc! { "$set": { "tags": "none" } },
         doc! { "$set": { "metadata": { "nameless": "1" } } },
         doc! { "$set": { "rank": i64::MAX } },
     ];
