@@ -16,43 +16,51 @@ pub(crate) trait Database: Sync {
     /// Its name, as in `target/bench/<name>.json`.
     fn name(&self) -> &'static str;
 
-    /// Makes an empty database and opens a storage on it.
-    async fn fresh(&self) -> anyhow::Result<FreshDatabase>;
+    /// Makes an empty database; returns what is connected to.
+    async fn create(&self) -> anyhow::Result<String>;
 
-    /// Opens a storage on a database that was made before.
+    /// Removes a database as far as it would be in the way.
+    async fn remove(&self, url: &str) -> anyhow::Result<()>;
+
+    /// Opens a storage on a database, and sets it up if that was not done before.
     async fn open(&self, url: String) -> anyhow::Result<FreshDatabase>;
 
-    /// Closes the storage, unless that was done, and removes the database as far as it would be in the way.
+    /// Makes an empty database and opens a storage on it.
+    async fn fresh(&self) -> anyhow::Result<FreshDatabase> {
+        self.open(self.create().await?).await
+    }
+
+    /// Closes the storage, unless that was done, and removes the database.
     async fn discard(&self, fresh: FreshDatabase) -> anyhow::Result<()> {
         fresh.close().await;
-        Ok(())
+        self.remove(&fresh.url).await
     }
 
-    /// Claims and completes jobs by prepared statements, `batch` at a time; returns jobs a second.
-    async fn raw_drain(&self, jobs: usize, batch: usize) -> anyhow::Result<f64>;
-
-    /// Claims and completes jobs by `findAndModify`, a command each, where there is such a thing; returns jobs a second.
-    async fn raw_drain_by_find_and_modify(&self, _jobs: usize) -> anyhow::Result<Option<f64>> {
-        Ok(None)
+    /// Runs raw statements on an empty database; returns jobs a second.
+    async fn raw(&self, work: RawWork) -> anyhow::Result<f64> {
+        let url = self.create().await?;
+        let rate = self.run_raw(&url, work).await?;
+        self.remove(&url).await?;
+        Ok(rate)
     }
 
-    /// Inserts jobs, `batch` rows a transaction; returns jobs a second.
-    async fn raw_bulk_insert(&self, jobs: usize, batch: usize) -> anyhow::Result<f64>;
+    /// Runs raw statements on this empty database; returns jobs a second.
+    async fn run_raw(&self, url: &str, work: RawWork) -> anyhow::Result<f64>;
 
-    /// Makes an empty database for raw single inserts. `None` if there is nothing to compare with.
-    async fn raw_database(&self) -> anyhow::Result<Option<RawDatabase>> {
-        Ok(None)
+    /// Whether `findAndModify` is what most queues on this database use, so that a drain is compared with it.
+    fn has_find_and_modify(&self) -> bool {
+        false
     }
 
-    /// Removes it.
-    async fn discard_raw(&self, _raw: RawDatabase) -> anyhow::Result<()> {
-        Ok(())
+    /// Makes the least tables for raw single inserts; tells whether there is anything to compare with.
+    async fn prepare_raw_single_inserts(&self, _url: &str) -> anyhow::Result<bool> {
+        Ok(false)
     }
 
     /// Inserts jobs there for a while, as single calls could be served at best; returns jobs a second.
     async fn raw_single_insert(
         &self,
-        _raw: &RawDatabase,
+        _url: &str,
         _how: SingleInsert,
         _how_long: Duration,
     ) -> anyhow::Result<f64> {
@@ -83,10 +91,15 @@ pub(crate) trait Database: Sync {
     }
 }
 
-/// A database with the least tables for raw statements.
-pub(crate) struct RawDatabase {
-    /// What is connected to.
-    pub(crate) url: String,
+/// What raw statements do on a database of their own.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum RawWork {
+    /// Claim and complete so many jobs by prepared statements, so many at a time.
+    Drain { jobs: usize, batch: usize },
+    /// Claim and complete by `findAndModify`, one job after the other.
+    DrainByFindAndModify { jobs: usize },
+    /// Insert so many jobs, so many rows a transaction.
+    BulkInsert { jobs: usize, batch: usize },
 }
 
 /// How single inserts are served at best.
@@ -113,6 +126,8 @@ pub(crate) struct Counters {
     pub(crate) transactions: Option<u64>,
     /// Bytes of the log that makes writes durable.
     pub(crate) log_bytes: Option<u64>,
+    /// Commands that kept others waiting for over 5 ms.
+    pub(crate) slow_commands: Option<u64>,
 }
 
 impl Counters {
@@ -123,6 +138,7 @@ impl Counters {
             statements: since(self.statements, before.statements),
             transactions: since(self.transactions, before.transactions),
             log_bytes: since(self.log_bytes, before.log_bytes),
+            slow_commands: since(self.slow_commands, before.slow_commands),
         }
     }
 }
@@ -183,8 +199,8 @@ mod tests {
 
     #[test]
     fn only_what_was_counted_before_and_after_has_a_difference() {
-        let before = Counters { statements: Some(3), transactions: None, log_bytes: Some(5) };
-        let after = Counters { statements: Some(10), transactions: Some(2), log_bytes: None };
+        let before = Counters { statements: Some(3), log_bytes: Some(5), ..Counters::default() };
+        let after = Counters { statements: Some(10), transactions: Some(2), ..Counters::default() };
 
         let since = after.since(before);
 

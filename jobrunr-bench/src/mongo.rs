@@ -10,7 +10,7 @@ use jobrunr_storage_mongo::MongoStorage;
 use jobrunr_storage_mongo::mongodb::Client;
 use jobrunr_storage_mongo::mongodb::bson::{Bson, Document, doc};
 
-use crate::database::{Counters, Database, FreshDatabase, RawDatabase, SingleInsert, url_of_database};
+use crate::database::{Counters, Database, FreshDatabase, RawWork, SingleInsert, url_of_database};
 use crate::raw_mongo;
 
 /// MongoDB, one database a measurement.
@@ -42,21 +42,6 @@ impl Mongo {
         let admin = Client::with_uri_str(&server).await?;
         Ok(Self { server, admin, databases: AtomicUsize::new(0) })
     }
-
-    /// The URL of a database that is not there yet.
-    async fn create(&self) -> anyhow::Result<String> {
-        // Each database begins when nothing of the last one is to be written any more.
-        self.admin.database("admin").run_command(doc! { "fsync": 1 }).await?;
-        let number = self.databases.fetch_add(1, Ordering::Relaxed);
-        let name = format!("jobrunr_bench_{}_{number}", std::process::id());
-        Ok(url_of_database(&self.server, &name))
-    }
-
-    async fn remove(&self, url: &str) -> anyhow::Result<()> {
-        let address = url.split_once('?').map_or(url, |(address, _)| address);
-        let name = address.rsplit_once('/').context("the URL names a database")?.1;
-        Ok(self.admin.database(name).drop().await?)
-    }
 }
 
 /// A number below these names, however it is stored.
@@ -79,8 +64,18 @@ impl Database for Mongo {
         "mongo"
     }
 
-    async fn fresh(&self) -> anyhow::Result<FreshDatabase> {
-        self.open(self.create().await?).await
+    async fn create(&self) -> anyhow::Result<String> {
+        // Each database begins when nothing of the last one is to be written any more.
+        self.admin.database("admin").run_command(doc! { "fsync": 1 }).await?;
+        let number = self.databases.fetch_add(1, Ordering::Relaxed);
+        let name = format!("jobrunr_bench_{}_{number}", std::process::id());
+        Ok(url_of_database(&self.server, &name))
+    }
+
+    async fn remove(&self, url: &str) -> anyhow::Result<()> {
+        let address = url.split_once('?').map_or(url, |(address, _)| address);
+        let name = address.rsplit_once('/').context("the URL names a database")?.1;
+        Ok(self.admin.database(name).drop().await?)
     }
 
     async fn open(&self, url: String) -> anyhow::Result<FreshDatabase> {
@@ -89,49 +84,26 @@ impl Database for Mongo {
         Ok(FreshDatabase::new(url, storage))
     }
 
-    async fn discard(&self, fresh: FreshDatabase) -> anyhow::Result<()> {
-        fresh.close().await;
-        self.remove(&fresh.url).await
+    async fn run_raw(&self, url: &str, work: RawWork) -> anyhow::Result<f64> {
+        match work {
+            RawWork::Drain { jobs, batch } => raw_mongo::drain(url, jobs, batch).await,
+            RawWork::BulkInsert { jobs, batch } => raw_mongo::insert(url, jobs, batch).await,
+            RawWork::DrainByFindAndModify { jobs } => raw_mongo::find_and_modify(url, jobs).await,
+        }
     }
 
-    async fn raw_drain(&self, jobs: usize, batch: usize) -> anyhow::Result<f64> {
-        let url = self.create().await?;
-        let rate = raw_mongo::drain(&url, jobs, batch).await?;
-        self.remove(&url).await?;
-        Ok(rate)
-    }
-
-    async fn raw_drain_by_find_and_modify(&self, jobs: usize) -> anyhow::Result<Option<f64>> {
-        let url = self.create().await?;
-        let rate = raw_mongo::find_and_modify(&url, jobs).await?;
-        self.remove(&url).await?;
-        Ok(Some(rate))
-    }
-
-    async fn raw_bulk_insert(&self, jobs: usize, batch: usize) -> anyhow::Result<f64> {
-        let url = self.create().await?;
-        let rate = raw_mongo::insert(&url, jobs, batch).await?;
-        self.remove(&url).await?;
-        Ok(rate)
-    }
-
-    async fn raw_database(&self) -> anyhow::Result<Option<RawDatabase>> {
-        let url = self.create().await?;
-        raw_mongo::create(&url).await?;
-        Ok(Some(RawDatabase { url }))
-    }
-
-    async fn discard_raw(&self, raw: RawDatabase) -> anyhow::Result<()> {
-        self.remove(&raw.url).await
+    async fn prepare_raw_single_inserts(&self, url: &str) -> anyhow::Result<bool> {
+        raw_mongo::create(url).await?;
+        Ok(true)
     }
 
     async fn raw_single_insert(
         &self,
-        raw: &RawDatabase,
+        url: &str,
         how: SingleInsert,
         how_long: Duration,
     ) -> anyhow::Result<f64> {
-        raw_mongo::insert_for(&raw.url, how, how_long).await
+        raw_mongo::insert_for(url, how, how_long).await
     }
 
     /// The server counts for all of its databases together.
@@ -143,7 +115,12 @@ impl Database for Mongo {
             statements: Some(commands.sum()),
             transactions: number(&status, &["transactions", "totalCommitted"]),
             log_bytes: number(&status, &["wiredTiger", "log", "log bytes written"]),
+            slow_commands: None,
         })
+    }
+
+    fn has_find_and_modify(&self) -> bool {
+        true
     }
 
     fn drain_jobs(&self) -> usize {

@@ -10,7 +10,7 @@ use jobrunr_storage_mysql::MySqlStorage;
 use sqlx::mysql::{MySqlPool, MySqlPoolOptions};
 use sqlx::{AssertSqlSafe, Row};
 
-use crate::database::{Counters, Database, FreshDatabase, RawDatabase, SingleInsert, url_of_database};
+use crate::database::{Counters, Database, FreshDatabase, RawWork, SingleInsert, url_of_database};
 use crate::raw_mysql;
 
 /// MySQL or MariaDB, one database a measurement.
@@ -54,8 +54,14 @@ impl MySql {
         let text: &[u8] = row.try_get_unchecked(column)?;
         Ok(std::str::from_utf8(text)?.parse().ok())
     }
+}
 
-    /// Makes an empty database; returns its URL.
+#[async_trait]
+impl Database for MySql {
+    fn name(&self) -> &'static str {
+        "mysql"
+    }
+
     async fn create(&self) -> anyhow::Result<String> {
         let number = self.databases.fetch_add(1, Ordering::Relaxed);
         let name = format!("jobrunr_bench_{}_{number}", std::process::id());
@@ -68,17 +74,6 @@ impl MySql {
         let name = address.rsplit_once('/').context("the URL names a database")?.1;
         self.execute(format!("DROP DATABASE {name}")).await
     }
-}
-
-#[async_trait]
-impl Database for MySql {
-    fn name(&self) -> &'static str {
-        "mysql"
-    }
-
-    async fn fresh(&self) -> anyhow::Result<FreshDatabase> {
-        self.open(self.create().await?).await
-    }
 
     async fn open(&self, url: String) -> anyhow::Result<FreshDatabase> {
         let storage = MySqlStorage::connect(&url).await?;
@@ -86,42 +81,26 @@ impl Database for MySql {
         Ok(FreshDatabase::new(url, storage))
     }
 
-    async fn discard(&self, fresh: FreshDatabase) -> anyhow::Result<()> {
-        fresh.close().await;
-        self.remove(&fresh.url).await
+    async fn run_raw(&self, url: &str, work: RawWork) -> anyhow::Result<f64> {
+        match work {
+            RawWork::Drain { jobs, batch } => raw_mysql::drain(url, jobs, batch).await,
+            RawWork::BulkInsert { jobs, batch } => raw_mysql::insert(url, jobs, batch).await,
+            RawWork::DrainByFindAndModify { .. } => anyhow::bail!("there is no such command"),
+        }
     }
 
-    async fn raw_drain(&self, jobs: usize, batch: usize) -> anyhow::Result<f64> {
-        let url = self.create().await?;
-        let rate = raw_mysql::drain(&url, jobs, batch).await?;
-        self.remove(&url).await?;
-        Ok(rate)
-    }
-
-    async fn raw_bulk_insert(&self, jobs: usize, batch: usize) -> anyhow::Result<f64> {
-        let url = self.create().await?;
-        let rate = raw_mysql::insert(&url, jobs, batch).await?;
-        self.remove(&url).await?;
-        Ok(rate)
-    }
-
-    async fn raw_database(&self) -> anyhow::Result<Option<RawDatabase>> {
-        let url = self.create().await?;
-        raw_mysql::create(&url).await?;
-        Ok(Some(RawDatabase { url }))
-    }
-
-    async fn discard_raw(&self, raw: RawDatabase) -> anyhow::Result<()> {
-        self.remove(&raw.url).await
+    async fn prepare_raw_single_inserts(&self, url: &str) -> anyhow::Result<bool> {
+        raw_mysql::create(url).await?;
+        Ok(true)
     }
 
     async fn raw_single_insert(
         &self,
-        raw: &RawDatabase,
+        url: &str,
         how: SingleInsert,
         how_long: Duration,
     ) -> anyhow::Result<f64> {
-        raw_mysql::insert_for(&raw.url, how, how_long).await
+        raw_mysql::insert_for(url, how, how_long).await
     }
 
     /// The server counts for all of its databases together.
@@ -133,6 +112,7 @@ impl Database for MySql {
             statements: self.number("SHOW GLOBAL STATUS LIKE 'Questions'", "Value").await?,
             transactions: self.number(transactions, "ended").await?,
             log_bytes: self.number("SHOW GLOBAL STATUS LIKE 'Innodb_os_log_written'", "Value").await?,
+            slow_commands: None,
         })
     }
 }

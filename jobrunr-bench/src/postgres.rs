@@ -10,7 +10,7 @@ use jobrunr_storage_postgres::PostgresStorage;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, PgPool};
 
-use crate::database::{Counters, Database, FreshDatabase, RawDatabase, SingleInsert, url_of_database};
+use crate::database::{Counters, Database, FreshDatabase, RawWork, SingleInsert, url_of_database};
 use crate::raw_postgres;
 
 /// PostgreSQL, one database a measurement.
@@ -45,20 +45,6 @@ impl Postgres {
         Ok(())
     }
 
-    /// Makes an empty database; returns its URL.
-    async fn create(&self) -> anyhow::Result<String> {
-        let number = self.databases.fetch_add(1, Ordering::Relaxed);
-        let name = format!("jobrunr_bench_{}_{number}", std::process::id());
-        // Each database begins when nothing of the last one is to be written any more.
-        self.execute("CHECKPOINT".to_owned()).await?;
-        self.execute(format!("CREATE DATABASE {name}")).await?;
-        Ok(url_of_database(&self.server, &name))
-    }
-
-    async fn remove(&self, url: &str) -> anyhow::Result<()> {
-        self.execute(format!("DROP DATABASE {} WITH (FORCE)", name_of(url)?)).await
-    }
-
     /// Waits until nobody is connected to a database but those who go on.
     async fn wait_for_counts(&self, name: &str) -> anyhow::Result<()> {
         let connected = "SELECT count(*) FROM pg_stat_activity WHERE datname = $1";
@@ -83,8 +69,17 @@ impl Database for Postgres {
         "postgres"
     }
 
-    async fn fresh(&self) -> anyhow::Result<FreshDatabase> {
-        self.open(self.create().await?).await
+    async fn create(&self) -> anyhow::Result<String> {
+        let number = self.databases.fetch_add(1, Ordering::Relaxed);
+        let name = format!("jobrunr_bench_{}_{number}", std::process::id());
+        // Each database begins when nothing of the last one is to be written any more.
+        self.execute("CHECKPOINT".to_owned()).await?;
+        self.execute(format!("CREATE DATABASE {name}")).await?;
+        Ok(url_of_database(&self.server, &name))
+    }
+
+    async fn remove(&self, url: &str) -> anyhow::Result<()> {
+        self.execute(format!("DROP DATABASE {} WITH (FORCE)", name_of(url)?)).await
     }
 
     async fn open(&self, url: String) -> anyhow::Result<FreshDatabase> {
@@ -93,42 +88,26 @@ impl Database for Postgres {
         Ok(FreshDatabase::new(url, storage))
     }
 
-    async fn discard(&self, fresh: FreshDatabase) -> anyhow::Result<()> {
-        fresh.close().await;
-        self.remove(&fresh.url).await
+    async fn run_raw(&self, url: &str, work: RawWork) -> anyhow::Result<f64> {
+        match work {
+            RawWork::Drain { jobs, batch } => raw_postgres::drain(url, jobs, batch).await,
+            RawWork::BulkInsert { jobs, batch } => raw_postgres::insert(url, jobs, batch).await,
+            RawWork::DrainByFindAndModify { .. } => anyhow::bail!("there is no such command"),
+        }
     }
 
-    async fn raw_drain(&self, jobs: usize, batch: usize) -> anyhow::Result<f64> {
-        let url = self.create().await?;
-        let rate = raw_postgres::drain(&url, jobs, batch).await?;
-        self.remove(&url).await?;
-        Ok(rate)
-    }
-
-    async fn raw_bulk_insert(&self, jobs: usize, batch: usize) -> anyhow::Result<f64> {
-        let url = self.create().await?;
-        let rate = raw_postgres::insert(&url, jobs, batch).await?;
-        self.remove(&url).await?;
-        Ok(rate)
-    }
-
-    async fn raw_database(&self) -> anyhow::Result<Option<RawDatabase>> {
-        let url = self.create().await?;
-        raw_postgres::create(&url).await?;
-        Ok(Some(RawDatabase { url }))
-    }
-
-    async fn discard_raw(&self, raw: RawDatabase) -> anyhow::Result<()> {
-        self.remove(&raw.url).await
+    async fn prepare_raw_single_inserts(&self, url: &str) -> anyhow::Result<bool> {
+        raw_postgres::create(url).await?;
+        Ok(true)
     }
 
     async fn raw_single_insert(
         &self,
-        raw: &RawDatabase,
+        url: &str,
         how: SingleInsert,
         how_long: Duration,
     ) -> anyhow::Result<f64> {
-        raw_postgres::insert_for(&raw.url, how, how_long).await
+        raw_postgres::insert_for(url, how, how_long).await
     }
 
     async fn counters(&self, fresh: &FreshDatabase) -> anyhow::Result<Counters> {
@@ -152,6 +131,7 @@ impl Database for Postgres {
             statements: u64::try_from(statements).ok(),
             transactions: u64::try_from(transactions).ok(),
             log_bytes: u64::try_from(log).ok(),
+            slow_commands: None,
         })
     }
 }

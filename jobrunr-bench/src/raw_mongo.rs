@@ -185,39 +185,33 @@ async fn complete(jobs: &Jobs, claimed: Claimed, now: i64) -> anyhow::Result<usi
     Ok(usize::try_from(jobs.update_many(held, change).await?.modified_count)?)
 }
 
-/// Fills a collection, then claims and completes all of it, each job by two commands of its own; returns jobs a second.
+/// Fills a collection, then claims and completes all of it, each job by two commands of its own, one after the other; returns
+/// jobs a second.
 pub(crate) async fn find_and_modify(url: &str, count: usize) -> anyhow::Result<f64> {
     let jobs = create(url).await?;
     fill(&jobs, count, 1_000).await?;
     let started = Instant::now();
-    let mut draining = JoinSet::new();
-    for _ in 0..TASKS {
-        let jobs = jobs.clone();
-        draining.spawn(async move {
-            let mut done = 0;
-            loop {
-                let change = doc! {
-                    "$set": { "state": PROCESSING, "updated": 1_i64, "server": 1 },
-                    "$inc": { "version": 1_i64 },
-                };
-                let claimed = jobs
-                    .find_one_and_update(doc! { "state": ENQUEUED, "lane": "default noop" }, change)
-                    .sort(doc! { "rank": 1, "queued": 1, "_id": 1 })
-                    .hint(Hint::Name(READY.to_owned()))
-                    .await?;
-                let Some(claimed) = claimed else { return anyhow::Ok(done) };
-                let _data = claimed.get_str("payload")?;
-                let id = Uuid::from_bytes(claimed.get_binary("_id")?.bytes.try_into()?);
-                let change = doc! {
-                    "$set": { "state": SUCCEEDED, "updated": 2_i64 },
-                    "$inc": { "version": 1_i64 },
-                };
-                let completed = jobs.update_one(doc! { "_id": id, "state": PROCESSING }, change).await?;
-                done += usize::try_from(completed.modified_count)?;
-            }
-        });
+    let mut done = 0;
+    loop {
+        let change = doc! {
+            "$set": { "state": PROCESSING, "updated": 1_i64, "server": 1 },
+            "$inc": { "version": 1_i64 },
+        };
+        let claimed = jobs
+            .find_one_and_update(doc! { "state": ENQUEUED, "lane": "default noop" }, change)
+            .sort(doc! { "rank": 1, "queued": 1, "_id": 1 })
+            .hint(Hint::Name(READY.to_owned()))
+            .await?;
+        let Some(claimed) = claimed else { break };
+        let _data = claimed.get_str("payload")?;
+        let id = Uuid::from_bytes(claimed.get_binary("_id")?.bytes.try_into()?);
+        let change = doc! {
+            "$set": { "state": SUCCEEDED, "updated": 2_i64 },
+            "$inc": { "version": 1_i64 },
+        };
+        let completed = jobs.update_one(doc! { "_id": id, "state": PROCESSING }, change).await?;
+        done += usize::try_from(completed.modified_count)?;
     }
-    let done = sum(draining).await?;
     let rate = per_second(count, started.elapsed());
     anyhow::ensure!(done == count, "{done} of {count} jobs were completed");
     Ok(rate)

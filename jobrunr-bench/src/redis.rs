@@ -11,7 +11,7 @@ use jobrunr_storage_redis::RedisStorage;
 use redis::aio::MultiplexedConnection;
 use redis::cmd;
 
-use crate::database::{Counters, Database, FreshDatabase, RawDatabase, SingleInsert, url_of_database};
+use crate::database::{Counters, Database, FreshDatabase, RawWork, SingleInsert, url_of_database};
 use crate::raw_redis;
 
 /// Redis, one numbered database a measurement.
@@ -30,11 +30,39 @@ impl Redis {
     pub(crate) async fn connect() -> anyhow::Result<Self> {
         let server = std::env::var("JOBRUNR_TEST_REDIS_URL")
             .context("JOBRUNR_TEST_REDIS_URL names the server; `cargo xtask bench redis` sets it")?;
-        let admin = raw_redis::connect(&server).await?;
+        let mut admin = raw_redis::connect(&server).await?;
+        let slow = ["slowlog-log-slower-than", "5000", "slowlog-max-len", "10000"];
+        cmd("CONFIG").arg("SET").arg(&slow).exec_async(&mut admin).await?;
         Ok(Self { server, admin, taken: Mutex::default() })
     }
 
-    /// Takes a database that is empty; returns its URL.
+    /// How many commands were slow since the server began: they are numbered from 0.
+    async fn slow_commands(&self) -> anyhow::Result<u64> {
+        type Entry = (u64, i64, i64, Vec<String>, String, String);
+        let mut admin = self.admin.clone();
+        let last: Vec<Entry> = cmd("SLOWLOG").arg("GET").arg(1).query_async(&mut admin).await?;
+        Ok(last.first().map_or(0, |(number, ..)| number + 1))
+    }
+
+    /// What `INFO` says of one thing.
+    async fn info(&self, section: &str) -> anyhow::Result<String> {
+        Ok(cmd("INFO").arg(section).query_async(&mut self.admin.clone()).await?)
+    }
+}
+
+/// The number after a name in what `INFO` says.
+fn number_after(info: &str, name: &str) -> Option<u64> {
+    let rest = info.lines().find_map(|line| line.strip_prefix(name))?;
+    let end = rest.find(|character: char| !character.is_ascii_digit()).unwrap_or(rest.len());
+    rest[..end].parse().ok()
+}
+
+#[async_trait]
+impl Database for Redis {
+    fn name(&self) -> &'static str {
+        "redis"
+    }
+
     async fn create(&self) -> anyhow::Result<String> {
         for number in 1..DATABASES {
             if !self.taken.lock().unwrap_or_else(PoisonError::into_inner).insert(number) {
@@ -59,70 +87,31 @@ impl Redis {
         Ok(())
     }
 
-    /// What `INFO` says of one thing.
-    async fn info(&self, section: &str) -> anyhow::Result<String> {
-        Ok(cmd("INFO").arg(section).query_async(&mut self.admin.clone()).await?)
-    }
-}
-
-/// The number after a name in what `INFO` says.
-fn number_after(info: &str, name: &str) -> Option<u64> {
-    let rest = info.lines().find_map(|line| line.strip_prefix(name))?;
-    let end = rest.find(|character: char| !character.is_ascii_digit()).unwrap_or(rest.len());
-    rest[..end].parse().ok()
-}
-
-#[async_trait]
-impl Database for Redis {
-    fn name(&self) -> &'static str {
-        "redis"
-    }
-
-    async fn fresh(&self) -> anyhow::Result<FreshDatabase> {
-        self.open(self.create().await?).await
-    }
-
     async fn open(&self, url: String) -> anyhow::Result<FreshDatabase> {
         let storage = RedisStorage::connect(&url).await?;
         storage.set_up(SetUp::Migrate).await?;
         Ok(FreshDatabase::new(url, storage))
     }
 
-    async fn discard(&self, fresh: FreshDatabase) -> anyhow::Result<()> {
-        fresh.close().await;
-        self.remove(&fresh.url).await
+    async fn run_raw(&self, url: &str, work: RawWork) -> anyhow::Result<f64> {
+        match work {
+            RawWork::Drain { jobs, batch } => raw_redis::drain(url, jobs, batch).await,
+            RawWork::BulkInsert { jobs, batch } => raw_redis::insert(url, jobs, batch).await,
+            RawWork::DrainByFindAndModify { .. } => anyhow::bail!("there is no such command"),
+        }
     }
 
-    async fn raw_drain(&self, jobs: usize, batch: usize) -> anyhow::Result<f64> {
-        let url = self.create().await?;
-        let rate = raw_redis::drain(&url, jobs, batch).await?;
-        self.remove(&url).await?;
-        Ok(rate)
-    }
-
-    async fn raw_bulk_insert(&self, jobs: usize, batch: usize) -> anyhow::Result<f64> {
-        let url = self.create().await?;
-        let rate = raw_redis::insert(&url, jobs, batch).await?;
-        self.remove(&url).await?;
-        Ok(rate)
-    }
-
-    async fn raw_database(&self) -> anyhow::Result<Option<RawDatabase>> {
-        let url = self.create().await?;
-        Ok(Some(RawDatabase { url }))
-    }
-
-    async fn discard_raw(&self, raw: RawDatabase) -> anyhow::Result<()> {
-        self.remove(&raw.url).await
+    async fn prepare_raw_single_inserts(&self, _: &str) -> anyhow::Result<bool> {
+        Ok(true)
     }
 
     async fn raw_single_insert(
         &self,
-        raw: &RawDatabase,
+        url: &str,
         how: SingleInsert,
         how_long: Duration,
     ) -> anyhow::Result<f64> {
-        raw_redis::insert_for(&raw.url, how, how_long).await
+        raw_redis::insert_for(url, how, how_long).await
     }
 
     /// The server counts for all of its databases together. Commands of scripts are statements; a script is a transaction.
@@ -136,6 +125,7 @@ impl Database for Redis {
             statements: number_after(&stats, "total_commands_processed:"),
             transactions: Some(scripts),
             log_bytes: number_after(&persistence, "aof_current_size:"),
+            slow_commands: Some(self.slow_commands().await?),
         })
     }
 

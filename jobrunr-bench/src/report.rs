@@ -24,6 +24,12 @@ pub(crate) fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
+/// The median of the ratios of what was measured by turns: what slows down one turn of a machine slows down the next.
+pub(crate) fn median_ratio(ours: &[f64], theirs: &[f64]) -> f64 {
+    let ratios: Vec<f64> = ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect();
+    median(&ratios)
+}
+
 /// The value that half of the others are below.
 pub(crate) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();

@@ -3,13 +3,17 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use anyhow::Context;
 use async_trait::async_trait;
 use jobrunr_core::storage::{SetUp, StorageProvider};
 use jobrunr_storage_sqlite::SqliteStorage;
 
-use crate::database::{Counters, Database, FreshDatabase};
+use crate::database::{Counters, Database, FreshDatabase, RawWork};
 use crate::raw_sqlite;
 use crate::report::target_folder;
+
+/// What URLs begin with.
+const SCHEME: &str = "sqlite:";
 
 /// SQLite, one file a measurement.
 #[derive(Debug, Default)]
@@ -35,8 +39,13 @@ impl Database for Sqlite {
         "sqlite"
     }
 
-    async fn fresh(&self) -> anyhow::Result<FreshDatabase> {
-        self.open(format!("sqlite:{}", self.next_path()?.display())).await
+    async fn create(&self) -> anyhow::Result<String> {
+        Ok(format!("{SCHEME}{}", self.next_path()?.display()))
+    }
+
+    /// The files stay to be looked at, until the next run.
+    async fn remove(&self, _: &str) -> anyhow::Result<()> {
+        Ok(())
     }
 
     async fn open(&self, url: String) -> anyhow::Result<FreshDatabase> {
@@ -45,14 +54,14 @@ impl Database for Sqlite {
         Ok(FreshDatabase::new(url, storage))
     }
 
-    async fn raw_drain(&self, jobs: usize, batch: usize) -> anyhow::Result<f64> {
-        let path = self.next_path()?;
-        tokio::task::spawn_blocking(move || raw_sqlite::drain(&path, jobs, batch)).await?
-    }
-
-    async fn raw_bulk_insert(&self, jobs: usize, batch: usize) -> anyhow::Result<f64> {
-        let path = self.next_path()?;
-        tokio::task::spawn_blocking(move || raw_sqlite::insert(&path, jobs, batch)).await?
+    async fn run_raw(&self, url: &str, work: RawWork) -> anyhow::Result<f64> {
+        let path = PathBuf::from(url.strip_prefix(SCHEME).context("the URL names a file")?);
+        let run = move || match work {
+            RawWork::Drain { jobs, batch } => raw_sqlite::drain(&path, jobs, batch),
+            RawWork::BulkInsert { jobs, batch } => raw_sqlite::insert(&path, jobs, batch),
+            RawWork::DrainByFindAndModify { .. } => anyhow::bail!("there is no such statement"),
+        };
+        tokio::task::spawn_blocking(run).await?
     }
 
     async fn counters(&self, fresh: &FreshDatabase) -> anyhow::Result<Counters> {

@@ -8,9 +8,10 @@ use jobrunr_core::clock::{Clock, SystemClock};
 use jobrunr_core::storage::{JobOrder, JobQuery, OrderField, StorageProvider};
 
 use super::Suite;
+use crate::database::RawWork;
 use crate::drain::{self, ServerSize};
 use crate::enqueue;
-use crate::report::{median, ratio};
+use crate::report::{median, median_ratio, ratio};
 
 /// Of how many jobs of a drain one is worked off by a command of its own: that goes so much slower.
 const SHARE_ONE_BY_ONE: usize = 10;
@@ -32,8 +33,11 @@ impl Suite<'_> {
         let batch = self.options.batch.unwrap_or_else(|| self.database.raw_batch());
         let (mut raw, mut ours, mut one_by_one) = (vec![], vec![], vec![]);
         for round in 1..=self.options.rounds {
-            one_by_one.extend(self.database.raw_drain_by_find_and_modify(jobs / SHARE_ONE_BY_ONE).await?);
-            let raw_rate = self.database.raw_drain(jobs, batch).await?;
+            if self.database.has_find_and_modify() {
+                let work = RawWork::DrainByFindAndModify { jobs: jobs / SHARE_ONE_BY_ONE };
+                one_by_one.push(self.database.raw(work).await?);
+            }
+            let raw_rate = self.database.raw(RawWork::Drain { jobs, batch }).await?;
             let rate = self.drain_fresh(self.options.server()).await?;
             println!("drain {round}: raw {raw_rate:.0}/s, ours {rate:.0}/s");
             raw.push(raw_rate);
@@ -41,10 +45,10 @@ impl Suite<'_> {
         }
         self.report.add("raw_jobs_per_s", median(&raw));
         self.report.add("drain_jobs_per_s", median(&ours));
-        self.report.add("drain_ratio", median(&ours) / median(&raw));
+        self.report.add("drain_ratio", median_ratio(&ours, &raw));
         if !one_by_one.is_empty() {
             self.report.add("find_and_modify_jobs_per_s", median(&one_by_one));
-            self.report.add("drain_ratio_to_find_and_modify", median(&ours) / median(&one_by_one));
+            self.report.add("drain_ratio_to_find_and_modify", median_ratio(&ours, &one_by_one));
         }
         Ok(())
     }
@@ -71,7 +75,7 @@ impl Suite<'_> {
         }
         self.database.discard(large).await?;
         let key = self.key_of_many("drain_ratio_with_1m_finished");
-        self.report.add(key, median(&ours_large) / median(&ours));
+        self.report.add(key, median_ratio(&ours_large, &ours));
         Ok(())
     }
 
@@ -128,8 +132,8 @@ impl Suite<'_> {
             );
         }
         let [of_100, of_1000, workers] = &rates;
-        self.report.add("cliff_ratio_batch_1000", median(of_1000) / median(of_100));
-        self.report.add("cliff_ratio_500_workers", median(workers) / median(of_100));
+        self.report.add("cliff_ratio_batch_1000", median_ratio(of_1000, of_100));
+        self.report.add("cliff_ratio_500_workers", median_ratio(workers, of_100));
         Ok(())
     }
 
@@ -148,6 +152,9 @@ impl Suite<'_> {
         self.database.discard(opened).await?;
 
         let of_drain = after.since(before_drain);
+        if let Some(slow) = of_drain.slow_commands {
+            self.report.add("commands_over_5_ms", ratio(slow, 1));
+        }
         for (key, count) in [
             ("statements_per_job", of_drain.statements),
             ("transactions_per_job", of_drain.transactions),

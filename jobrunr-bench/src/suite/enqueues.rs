@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::Suite;
-use crate::database::SingleInsert;
+use crate::database::{RawWork, SingleInsert};
 use crate::enqueue;
-use crate::report::{mean, median};
+use crate::report::{mean, median, median_ratio};
 
 /// The rows that raw inserts write in one transaction.
 const RAW_INSERT_BATCH: usize = 1_000;
@@ -36,7 +36,7 @@ impl Suite<'_> {
                 raw.extend(raw_rate);
                 ours.push(rate);
             }
-            let raw_rate = self.database.raw_bulk_insert(jobs, RAW_INSERT_BATCH).await?;
+            let raw_rate = self.database.raw(RawWork::BulkInsert { jobs, batch: RAW_INSERT_BATCH }).await?;
             let fresh = self.database.fresh().await?;
             let rate = enqueue::bulk(&fresh.storage, jobs, self.database.bulk_jobs()).await?;
             self.database.discard(fresh).await?;
@@ -49,14 +49,12 @@ impl Suite<'_> {
         self.report.add("enqueue_concurrent_ratio_64", median(many) / median(one));
         for ((_, _, key), (raw, ours)) in CALLERS.iter().zip(&singles) {
             if !raw.is_empty() {
-                // Of each round by itself: what slows down one turn slows down the next.
-                let ratios: Vec<f64> = ours.iter().zip(raw).map(|(ours, raw)| ours / raw).collect();
-                self.report.add(*key, median(&ratios));
+                self.report.add(*key, median_ratio(ours, raw));
             }
         }
         self.report.add("raw_bulk_insert_per_s", median(&raw_bulk));
         self.report.add("enqueue_bulk_per_s", median(&bulk));
-        self.report.add("enqueue_bulk_ratio", median(&bulk) / median(&raw_bulk));
+        self.report.add("enqueue_bulk_ratio", median_ratio(&bulk, &raw_bulk));
         Ok(())
     }
 
@@ -66,20 +64,18 @@ impl Suite<'_> {
         callers: usize,
         how: SingleInsert,
     ) -> anyhow::Result<(Option<f64>, f64)> {
-        let raw = self.database.raw_database().await?;
+        let raw = self.database.create().await?;
+        let has_raw = self.database.prepare_raw_single_inserts(&raw).await?;
         let fresh = self.database.fresh().await?;
         let (mut raw_rates, mut rates) = (vec![], vec![]);
         for _ in 0..TURNS {
-            if let Some(raw) = &raw {
-                raw_rates.push(self.database.raw_single_insert(raw, how, TURN).await?);
+            if has_raw {
+                raw_rates.push(self.database.raw_single_insert(&raw, how, TURN).await?);
             }
             rates.push(enqueue::single(&fresh.storage, callers, TURN).await?);
         }
         self.database.discard(fresh).await?;
-        let raw_rate = raw.is_some().then(|| mean(&raw_rates));
-        if let Some(raw) = raw {
-            self.database.discard_raw(raw).await?;
-        }
-        Ok((raw_rate, mean(&rates)))
+        self.database.remove(&raw).await?;
+        Ok((has_raw.then(|| mean(&raw_rates)), mean(&rates)))
     }
 }
