@@ -1,6 +1,5 @@
 //! The list of steps that make up the gate.
 
-use std::num::NonZero;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -44,10 +43,6 @@ pub(crate) const ALL: &[Step] = &[
     Step { name: "features", what: "each feature of the facade builds alone", is_fast: false, run: features },
     Step { name: "deny", what: "advisories and sources, by cargo-deny", is_fast: false, run: deny },
 ];
-
-/// How many tests nextest runs at once.
-const THREADS: &str = "NEXTEST_TEST_THREADS";
-const TESTS_A_PROCESSOR: usize = 2;
 
 const WORKSPACE: [&str; 2] = ["--workspace", "--all-features"];
 
@@ -106,11 +101,6 @@ fn run_tests(root: &Path) -> Result<Outcome> {
     command.envs(databases::environment(root));
     if cargo::has(root, "nextest") {
         command.args(["nextest", "run", "--no-fail-fast"]).args(WORKSPACE);
-        // Most tests wait for a database most of the time.
-        if std::env::var_os(THREADS).is_none() {
-            let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
-            command.env(THREADS, (TESTS_A_PROCESSOR * processors).to_string());
-        }
     } else {
         println!("    cargo-nextest is not installed; `cargo test` does it, more slowly");
         command.arg("test").args(WORKSPACE).args(["--no-fail-fast", "--lib", "--bins", "--tests"]);
