@@ -31,19 +31,30 @@ fn slow_claims_and_saves(operation: &str) -> Fault {
     }
 }
 
+/// Has a server run so many jobs while its storage answers like this; returns their numbers in the order they were started in.
+async fn run_all(
+    world: &World,
+    jobs: u32,
+    workers: usize,
+    rule: impl Fn(&'static str) -> Fault + Send + Sync + 'static,
+) -> (Faulty, Vec<u32>) {
+    let storage = Faulty::new(&world.memory);
+    storage.fail(rule);
+    world.scheduler.enqueue_all((0..jobs).map(work)).await.unwrap();
+    let (server, ran) = start(world, &storage, workers).await;
+    world.until_count(StateName::Succeeded, u64::from(jobs)).await;
+    server.stop().await;
+    let ran = ran.lock().unwrap().clone();
+    (storage, ran)
+}
+
 #[tokio::test(start_paused = true)]
 async fn while_there_is_much_to_do_two_claims_and_two_saves_are_under_way() {
     const JOBS: u32 = 20_000;
     let world = World::new();
-    let storage = Faulty::new(&world.memory);
-    storage.fail(slow_claims_and_saves);
-    world.scheduler.enqueue_all((0..JOBS).map(work)).await.unwrap();
 
-    let (server, ran) = start(&world, &storage, 32).await;
-    world.until_count(StateName::Succeeded, u64::from(JOBS)).await;
-    server.stop().await;
+    let (storage, mut ran) = run_all(&world, JOBS, 32, slow_claims_and_saves).await;
 
-    let mut ran = ran.lock().unwrap().clone();
     ran.sort_unstable();
     assert!(ran.into_iter().eq(0..JOBS), "each ran once");
     assert_eq!(storage.most_at_once("claim_jobs"), 2);
@@ -54,15 +65,10 @@ async fn while_there_is_much_to_do_two_claims_and_two_saves_are_under_way() {
 async fn a_server_with_one_worker_claims_one_after_the_other_and_keeps_the_order_of_the_line() {
     const JOBS: u32 = 5_000;
     let world = World::new();
-    let storage = Faulty::new(&world.memory);
-    storage.fail(slow_claims_and_saves);
-    world.scheduler.enqueue_all((0..JOBS).map(work)).await.unwrap();
 
-    let (server, ran) = start(&world, &storage, 1).await;
-    world.until_count(StateName::Succeeded, u64::from(JOBS)).await;
-    server.stop().await;
+    let (storage, ran) = run_all(&world, JOBS, 1, slow_claims_and_saves).await;
 
-    assert!(ran.lock().unwrap().iter().copied().eq(0..JOBS));
+    assert!(ran.into_iter().eq(0..JOBS));
     assert_eq!(storage.most_at_once("claim_jobs"), 1);
 }
 
@@ -70,19 +76,14 @@ async fn a_server_with_one_worker_claims_one_after_the_other_and_keeps_the_order
 async fn claims_that_lose_their_answers_beside_others_lose_no_job_and_run_none_twice() {
     const JOBS: u32 = 10_000;
     let world = World::new();
-    let storage = Faulty::new(&world.memory);
     let claims = AtomicUsize::new(0);
-    storage.fail(move |operation| match operation {
+    let rule = move |operation| match operation {
         "claim_jobs" if claims.fetch_add(1, Ordering::Relaxed) % 4 == 3 => Fault::AfterEffect,
         operation => slow_claims_and_saves(operation),
-    });
-    world.scheduler.enqueue_all((0..JOBS).map(work)).await.unwrap();
+    };
 
-    let (server, ran) = start(&world, &storage, 32).await;
-    world.until_count(StateName::Succeeded, u64::from(JOBS)).await;
-    server.stop().await;
+    let (storage, mut ran) = run_all(&world, JOBS, 32, rule).await;
 
-    let mut ran = ran.lock().unwrap().clone();
     ran.sort_unstable();
     assert!(ran.into_iter().eq(0..JOBS));
     assert_eq!(storage.most_at_once("claim_jobs"), 2);
