@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use jobrunr_core::handler::Wish;
 use jobrunr_core::storage::{JobCursor, JobOrder, JobQuery, OrderField, StorageError};
 use jobrunr_core::{Failure, FailureKind, Job, JobState, ServerId, StateName};
 
@@ -55,7 +56,7 @@ fn fail(engine: &Engine, job: &mut Job) {
     let server = job.server().map_or_else(String::new, |server| format!(" {} ({})", server.name, server.id));
     let message = format!("the server{server} that ran the job is gone");
     let failure = Failure::new(FailureKind::Orphaned, message);
-    let retry = engine.retries.next_retry(job, &failure);
+    let retry = engine.retries.next_retry(job, &failure, Wish::Retry);
     let mut states = vec![JobState::failed(failure)];
     if let Some((_, reason)) = retry {
         states.push(JobState::Enqueued { reason: Some(reason), starts_afresh: false });
