@@ -30,6 +30,9 @@ pub const MAX_LOG_LINES: usize = 1_000;
 pub const MAX_LOG_BYTES: usize = 256 * 1024;
 /// Most ticks that a recurring job makes up for after nobody was up.
 pub const MAX_MISSED_RUNS: u32 = 1_000;
+/// Most runs that a recurring job remembers as not ended; of more, the oldest are forgotten: no tick waits for them or
+/// deletes them. No fewer than the missed runs that wait for each other.
+pub const MAX_OPEN_RUNS: usize = 1_000;
 /// Retries of a job that says nothing itself, on a server that says nothing either.
 pub const DEFAULT_RETRIES: u32 = 10;
 

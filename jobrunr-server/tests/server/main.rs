@@ -24,4 +24,5 @@ mod results;
 mod start;
 mod stop;
 mod traces;
+mod triggered_runs;
 mod world;

@@ -48,7 +48,8 @@ impl Gate {
 }
 
 impl World {
-    async fn repeat_with(&self, overlap: OverlapPolicy) -> RecurringJobId {
+    /// Has job 1 run every minute.
+    pub(crate) async fn repeat_with(&self, overlap: OverlapPolicy) -> RecurringJobId {
         let builder = RecurringJobBuilder::new("* * * * *", work(1)).id("beat").overlap(overlap);
         self.scheduler.save_recurring_job(builder).await.unwrap()
     }

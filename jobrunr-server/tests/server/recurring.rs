@@ -31,7 +31,7 @@ impl Runs {
     }
 
     /// How late the latest start was.
-    fn latest_start(&self) -> TimeDelta {
+    pub(crate) fn latest_start(&self) -> TimeDelta {
         let runs = self.0.lock().unwrap();
         runs.iter().map(|(tick, started_at)| *started_at - *tick).max().unwrap_or_default()
     }
