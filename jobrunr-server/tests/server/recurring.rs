@@ -429,6 +429,22 @@ async fn a_recurring_job_removes_itself_when_its_time_is_over_also_if_it_is_paus
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_server_that_has_just_started_removes_what_is_over_and_paused() {
+    let world = World::new();
+    let builder =
+        RecurringJobBuilder::new("* * * * *", work(1)).id("beat").delete_at(world.now() + seconds(90));
+    let id = world.scheduler.save_recurring_job(builder).await.unwrap();
+    world.scheduler.pause_recurring_job(&id).await.unwrap();
+    pass(2 * MINUTE).await;
+
+    let server = Runs::default().noted_by(world.server()).start().await.unwrap();
+    pass(MINUTE).await;
+
+    assert_eq!(world.scheduler.find_recurring_job(&id).await.unwrap(), None);
+    server.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn five_thousand_recurring_jobs_cost_one_query_a_cycle_and_one_insert_a_common_tick() {
     let world = World::new();
     let storage = Faulty::new(&world.memory);
