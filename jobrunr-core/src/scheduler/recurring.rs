@@ -288,6 +288,7 @@ impl JobScheduler {
         }
         let entries = run.new_entries().to_vec();
         if self.storage.save_all(std::slice::from_mut(&mut run)).await?.is_empty() {
+            self.storage.tell_ended([&run]);
             self.filters.applied(&run, &entries).await;
         }
         Ok(())
