@@ -22,6 +22,8 @@ pub const DEFAULT_MAX_PAYLOAD_BYTES: usize = 1024 * 1024;
 pub const MAX_RESULT_BYTES: usize = 1024 * 1024;
 /// Longest name of a value that running code saves with its job, in bytes.
 pub const MAX_METADATA_NAME_BYTES: usize = 256;
+/// Longest name of a step that a job does once, in bytes.
+pub const MAX_STEP_NAME_BYTES: usize = 200;
 /// Longest value that running code saves with its job, in bytes of JSON; also the longest kept result of a step.
 pub const MAX_METADATA_VALUE_BYTES: usize = 1024 * 1024;
 /// Most log lines that are kept of a job, over all its runs; what comes after is left out, with a marker.
