@@ -8,6 +8,7 @@
 //! | it succeeds | elect SUCCEEDED, save, applied SUCCEEDED, `on_succeeded` | the server's |
 //! | it fails, a retry follows | elect FAILED and SCHEDULED, save, applied of each, `on_failed` | the server's |
 //! | it fails for good | elect FAILED, save, applied FAILED, `on_failed_after_retries` | the server's |
+//! | its outcome is refused by the storage | elect of it; then save of FAILED in its place, applied FAILED, `on_failed_after_retries` | the server's |
 //! | it is to run later, at its own wish | elect SCHEDULED, save, applied SCHEDULED | the server's |
 //! | it is given back | save, applied ENQUEUED | the server's |
 //! | the trigger of an external job has run | elect PROCESSED, save, applied PROCESSED | the server's |

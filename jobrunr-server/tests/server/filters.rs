@@ -11,10 +11,10 @@ use jobrunr_core::{
 
 use crate::world::{Doing, Other, Work, World, pass, states, work};
 
-type Log = Arc<Mutex<Vec<String>>>;
+pub(crate) type Log = Arc<Mutex<Vec<String>>>;
 
 /// Writes down every call.
-struct Writes(Log);
+pub(crate) struct Writes(pub(crate) Log);
 
 impl Writes {
     fn write(&self, text: impl Into<String>) {
@@ -107,7 +107,7 @@ async fn the_last_failure_has_a_hook_of_its_own() {
 }
 
 /// What was written down since the last time.
-fn written(log: &Log) -> Vec<String> {
+pub(crate) fn written(log: &Log) -> Vec<String> {
     std::mem::take(&mut *log.lock().unwrap())
 }
 
