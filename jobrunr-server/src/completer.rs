@@ -245,12 +245,12 @@ impl<'a> Completer<'a> {
         for job in batch.jobs {
             if lost.contains(&job.id()) {
                 #[cfg(feature = "metrics")]
-                crate::metrics::lost(&job);
+                jobrunr_core::metrics::count_lost(&job);
                 tracing::debug!(job.id = %job.id(), "an outcome was dropped: the job was changed by somebody else");
                 continue;
             }
             #[cfg(feature = "metrics")]
-            crate::metrics::settled(&job);
+            jobrunr_core::metrics::count_saved(&job, job.new_entries());
             if let JobState::Scheduled { scheduled_at, .. } = job.state() {
                 engine.job_is_due_at(*scheduled_at);
             }

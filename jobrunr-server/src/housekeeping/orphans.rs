@@ -7,7 +7,7 @@ use jobrunr_core::handler::Wish;
 use jobrunr_core::storage::{JobCursor, JobOrder, JobQuery, OrderField, StorageError};
 use jobrunr_core::{Failure, FailureKind, Job, JobState, ServerId, StateName};
 
-use super::{Rounds, save};
+use super::{Rounds, save_ends};
 use crate::engine::Engine;
 use crate::options::HOUSEKEEPING_PAGE;
 
@@ -35,7 +35,7 @@ async fn rescue(engine: &Engine) -> Result<(), StorageError> {
         let is_orphan = |job: &Job| job.server_id().is_some_and(|id| !announced.contains(&id));
         let mut orphans: Vec<Job> = page.into_iter().filter(is_orphan).collect();
         orphans.iter_mut().for_each(|job| fail(engine, job));
-        let rescued = save(engine, orphans).await?;
+        let rescued = save_ends(engine, orphans).await?;
         if rescued > 0 {
             tracing::warn!(count = rescued, "jobs of servers that are gone were rescued");
         }
