@@ -78,6 +78,24 @@ async fn what_this_process_ends_is_known_at_once_though_the_storage_has_no_hints
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_end_of_a_run_that_goes_with_its_recurring_job_is_known_at_once() {
+    let world = World::new();
+    let storage = Faulty::new(&world.memory).without_hints();
+    let scheduler = JobScheduler::with_local_clock(storage.shared(), Arc::clone(&world.clock));
+    let recurring = scheduler.schedule_recurrently("beat", "* * * * *", work(1)).await.unwrap();
+    let run = scheduler.trigger_recurring_job(&recurring).await.unwrap();
+
+    let deleting = async {
+        tokio::time::sleep(Duration::from_millis(29_999)).await;
+        scheduler.delete_recurring_job(&recurring).await.unwrap();
+    };
+    let (result, ()) = tokio::join!(scheduler.await_result::<u32>(run, MINUTE), deleting);
+
+    assert!(matches!(result, Err(AwaitError::Deleted { .. })), "{result:?}");
+    assert!(late(&world, run).await <= AT_ONCE, "{}", late(&world, run).await);
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_hints_a_result_is_found_by_looking_but_not_often() {
     let world = World::new();
     let server = world.server().handle::<Work, _>(taking_its_time()).start().await.unwrap();
