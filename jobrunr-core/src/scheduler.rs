@@ -244,7 +244,8 @@ impl JobScheduler {
 
     /// Makes the job that [`create`](Self::create) would insert and leaves inserting it to the caller.
     ///
-    /// Client filters hear of its creation; that it was created nobody is told, since nobody knows whether it will be.
+    /// Filters may change it in `on_creating`, which runs here, while the caller may have a transaction open. Neither
+    /// `on_created` nor `on_state_applied` tells of its creation, since nobody knows whether it will be inserted.
     ///
     /// # Errors
     /// As [`enqueue`](Self::enqueue).
