@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use jobrunr_core::recurring::RecurringJob;
 use jobrunr_core::storage::{
-    AwaitedJobs, ChangeFeed, ClaimRequest, CompareAndSet, DueReport, Heartbeat, HeartbeatReport,
+    AwaitedJobs, ChangeFeed, ChangeHub, ClaimRequest, CompareAndSet, DueReport, Heartbeat, HeartbeatReport,
     InsertReport, JobCounts, JobQuery, JobSearch, JobSelection, JobStore, Metadata, MetadataStore,
     RecurringJobQuery, RecurringJobStore, RecurringSave, SaveReport, ServerAnnouncement, ServerRecord,
     ServerStore, SetUp, StorageError, StorageProvider,
@@ -40,6 +40,7 @@ pub(crate) enum Fault {
 enum Hints {
     All,
     None,
+    Silent(Arc<ChangeHub>),
 }
 
 /// The calls of one method.
@@ -93,6 +94,12 @@ impl Faulty {
     /// The same storage for servers that get no hints.
     pub(crate) fn without_hints(mut self) -> Self {
         self.hints = Hints::None;
+        self
+    }
+
+    /// The same storage with a feed that never says anything.
+    pub(crate) fn with_silent_hints(mut self) -> Self {
+        self.hints = Hints::Silent(Arc::default());
         self
     }
 
@@ -336,6 +343,7 @@ impl StorageProvider for Faulty {
         match &self.hints {
             Hints::All => self.inner.changes(),
             Hints::None => None,
+            Hints::Silent(hub) => Some(&**hub),
         }
     }
 
