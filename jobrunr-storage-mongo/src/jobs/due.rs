@@ -32,24 +32,26 @@ impl MongoStorage {
         now: DateTime<Utc>,
         limit: usize,
     ) -> Result<DueReport, StorageError> {
-        let (mut report, mut hints) = (DueReport::default(), Hints::default());
+        let mut report = DueReport::default();
         while report.released.len() < limit {
             let due = self.find_due(now, (limit - report.released.len()).min(CHUNK)).await?;
             let was_last = due.len() < CHUNK.min(limit - report.released.len());
             let released = self.release(&due, now).await?;
             // Race: whoever was faster has released them.
             let progress = released.len();
+            let mut hints = Hints::default();
             for Due { id, lane, .. } in released {
                 report.released.push(id);
                 if let Some(queue) = split_lane(&lane).and_then(|(queue, _)| queue.parse().ok()) {
                     hints.note_ready(&queue);
                 }
             }
+            // What is released is told, whatever becomes of the rest.
+            self.hint(hints);
             if was_last || progress == 0 {
                 break;
             }
         }
-        self.hint(hints);
         report.next_due_at = self.next_due_at().await?;
         Ok(report)
     }

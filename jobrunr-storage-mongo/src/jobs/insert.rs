@@ -29,7 +29,7 @@ const OTHER_BYTES: usize = 4_096;
 impl MongoStorage {
     pub(super) async fn insert(&self, jobs: &[Job]) -> Result<InsertReport, StorageError> {
         let mut seen = HashSet::with_capacity(jobs.len());
-        let (mut report, mut hints) = (InsertReport::default(), Hints::default());
+        let mut report = InsertReport::default();
         for chunk in jobs.chunks(CHUNK) {
             let first_mentions: Vec<Job> =
                 chunk.iter().filter(|job| seen.insert(job.id())).cloned().collect();
@@ -41,9 +41,11 @@ impl MongoStorage {
                 let insert = async move { Ok(storage.insert_chunk(&first_mentions).await?) };
                 self.to_its_end(OPERATION, insert).await?
             };
+            let mut hints = Hints::default();
             tell(chunk, &ids, &present, &mut report, &mut hints);
+            // What is inserted is told, whatever becomes of the rest.
+            self.hint(hints);
         }
-        self.hint(hints);
         Ok(report)
     }
 

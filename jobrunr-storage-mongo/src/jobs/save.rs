@@ -25,7 +25,6 @@ impl MongoStorage {
     pub(super) async fn save(&self, jobs: &[Job]) -> Result<SaveReport, StorageError> {
         let _open = self.begin(OPERATION)?;
         let mut lost: HashSet<usize> = HashSet::new();
-        let mut hints = Hints::default();
         let mut seen = HashSet::with_capacity(jobs.len());
         let firsts: Vec<usize> = (0..jobs.len()).filter(|index| seen.insert(jobs[*index].id())).collect();
         lost.extend((0..jobs.len()).filter(|index| firsts.binary_search(index).is_err()));
@@ -34,6 +33,7 @@ impl MongoStorage {
             let mentioned: Vec<Job> = chunk.iter().map(|index| jobs[*index].clone()).collect();
             let save = async move { storage.save_chunk(mentioned).await.map_err(StorageError::from) };
             let winners = self.to_its_end(OPERATION, save).await?;
+            let mut hints = Hints::default();
             for index in chunk {
                 if winners.contains(&jobs[*index].id()) {
                     hints.note_saved(&jobs[*index]);
@@ -41,8 +41,9 @@ impl MongoStorage {
                     lost.insert(*index);
                 }
             }
+            // What is saved is told, whatever becomes of the rest.
+            self.hint(hints);
         }
-        self.hint(hints);
         let conflicts = jobs.iter().enumerate().filter(|(index, _)| lost.contains(index));
         Ok(SaveReport { conflicts: conflicts.map(|(_, job)| job.id()).collect() })
     }

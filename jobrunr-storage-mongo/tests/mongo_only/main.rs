@@ -14,7 +14,19 @@ mod schema;
 mod transactions;
 
 use chrono::{DateTime, Utc};
+use jobrunr_core::storage::{SetUp, StorageProvider};
 use jobrunr_core::{Job, JobDefinition, JobId, JobState, JsonText, ServerId, ServerRef};
+use jobrunr_storage_mongo::MongoStorage;
+
+use support::{Fresh, Mongo};
+
+/// A storage that is set up, in a database of its own, behind a proxy.
+async fn a_storage_on(server: Mongo) -> Option<(Fresh, MongoStorage)> {
+    let fresh = server.fresh().await?;
+    let storage = fresh.open_mongo(None).await.unwrap();
+    storage.set_up(SetUp::Migrate).await.unwrap();
+    Some((fresh, storage))
+}
 
 /// An instant, in seconds after the beginning of 2026.
 fn at(second: i64) -> DateTime<Utc> {
