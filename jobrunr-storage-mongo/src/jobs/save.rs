@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use jobrunr_core::storage::{SaveReport, StorageError};
-use jobrunr_core::{Job, JobId, StateName};
+use jobrunr_core::{HistoryEntry, Job, JobId, JobState, StateName};
 use mongodb::bson::{Bson, Document, doc};
 
 use super::MAX_COMMAND_BYTES;
@@ -75,20 +75,30 @@ struct SaveJobs {
 
 /// A save of one job, if its document is in the state that the job was loaded in.
 fn statement(job: &Job, stored_state: StateName, token: Token) -> Document {
-    let guard = doc! {
+    let mut guard = doc! {
         "_id": uuid(job.id()),
         "version": version_number(job.version()),
         "state": state_number(stored_state),
         // The job may be gone and another one be there under its id.
         "created": micros(job.created_at()),
     };
+    // A failover may have undone the claim that the job was loaded from, and another server may have claimed it since: the
+    // version is the same again.
+    if let Some(JobState::Processing { server_id, .. }) = loaded_entries(job).last().map(|entry| &entry.state)
+    {
+        guard.insert("server", uuid(*server_id));
+    }
     doc! { "q": guard, "u": change_of(job, stored_state, token), "hint": "_id_" }
+}
+
+/// The history that a job was loaded with; nothing if it was never said to be stored.
+fn loaded_entries(job: &Job) -> &[HistoryEntry] {
+    &job.history()[..job.history().len() - job.new_entries().len()]
 }
 
 /// The state that a job was in when it was loaded.
 fn loaded_state(job: &Job) -> StateName {
-    let loaded = job.history().len() - job.new_entries().len();
-    job.history()[..loaded].last().map_or(job.state_name(), |entry| entry.state.name())
+    loaded_entries(job).last().map_or(job.state_name(), |entry| entry.state.name())
 }
 
 /// What became of a job that was to be saved.
@@ -153,8 +163,8 @@ impl SaveJobs {
                 fates.insert(job.id(), Fate::Saved { left: loaded_state(job) });
             } else if earlier.into_iter().any(has_written) {
                 fates.insert(job.id(), Fate::SavedBefore);
-            } else if stored_version == version_number(job.version()) {
-                // It is the version that was loaded, but not in the state that the history says. What is stored counts.
+            } else if stored_version == version_number(job.version()) && loaded_entries(job).is_empty() {
+                // It is the version that was loaded, and the history does not say in which state. What is stored counts.
                 let state = document.get_i32("state").ok().and_then(from_state_number);
                 again.extend(state.map(|state| (job, state)));
             }

@@ -7,6 +7,7 @@ mod support;
 
 mod answers;
 mod errors;
+mod failover;
 mod hints;
 mod outage;
 mod plans;

@@ -112,7 +112,7 @@ async fn a_primary_that_is_killed_under_load_is_replaced_and_no_job_is_lost() {
     assert_ne!(mongo.primary().await.unwrap(), primary, "another member has taken over");
 }
 
-async fn wait_until(what: &str, is_so: impl AsyncFn() -> bool) {
+pub(crate) async fn wait_until(what: &str, is_so: impl AsyncFn() -> bool) {
     let waiting = async {
         while !is_so().await {
             tokio::time::sleep(Duration::from_millis(50)).await;

@@ -162,6 +162,21 @@ impl PrivateServers {
         Err("no member is the primary".into())
     }
 
+    /// Keeps a server from writing, so that it takes over nothing from the primary; it lives on.
+    pub(crate) async fn lock(&self, index: usize) -> Result<(), BoxError> {
+        self.ask(index, doc! { "fsync": 1, "lock": true }).await
+    }
+
+    /// Lets a server write again.
+    pub(crate) async fn unlock(&self, index: usize) -> Result<(), BoxError> {
+        self.ask(index, doc! { "fsyncUnlock": 1 }).await
+    }
+
+    async fn ask(&self, index: usize, command: Document) -> Result<(), BoxError> {
+        self.direct(index).await?.database("admin").run_command(command).await?;
+        Ok(())
+    }
+
     /// Kills a server as a crash of the machine would.
     pub(crate) fn kill(&mut self, index: usize) -> std::io::Result<()> {
         if let Some(mut process) = self.members[index].process.take() {
