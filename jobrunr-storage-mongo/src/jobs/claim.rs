@@ -12,7 +12,6 @@ use mongodb::options::{Hint, ReadConcern};
 use tokio::sync::MutexGuard;
 use tokio::time::Instant;
 
-use super::counts::Shards;
 use super::park::is_whole;
 use super::uncertain::{LostClaim, Uncertain};
 use super::{CHUNK, Unread, is_of, read_document, read_job};
@@ -329,7 +328,7 @@ impl TakeJobs {
         };
         let update = doc! { "q": in_line, "u": change, "multi": true, "hint": "_id_" };
         let collection = &storage.inner.collections.jobs;
-        let mut commands = Commands { storage, session: None, shard: Shards::any() };
+        let mut commands = Commands { storage, session: None };
         let answer = commands.write(doc! { "update": collection, "updates": [update] }).await?;
         drop(turn);
         if answer.get_i32("n") == Ok(0) {

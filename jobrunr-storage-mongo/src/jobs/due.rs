@@ -7,7 +7,6 @@ use mongodb::bson::{Bson, Document, Uuid, doc};
 use mongodb::options::Hint;
 
 use super::CHUNK;
-use super::counts::Shards;
 use super::park::is_whole;
 use crate::MongoStorage;
 use crate::call::{Broken, Commands};
@@ -100,7 +99,7 @@ impl MongoStorage {
         let statements = statements.map(|(at, ids)| release_statement(*at, ids, now, mark));
         let statements: Vec<Bson> = statements.map(Bson::from).collect();
         let collection = &self.inner.collections.jobs;
-        let mut commands = Commands { storage: self, session: None, shard: Shards::any() };
+        let mut commands = Commands { storage: self, session: None };
         let update = doc! { "update": collection, "updates": statements, "ordered": false };
         let released = async {
             let answer = commands.write(update).await?;
@@ -110,7 +109,7 @@ impl MongoStorage {
             }
             let ids: Vec<Uuid> = due.iter().map(|job| uuid(job.id)).collect();
             let bear = doc! { "_id": { "$in": ids }, "marks": mark.number() };
-            commands.find(collection, bear, doc! { "_id": 1 }, due.len()).await.map(Some)
+            commands.find_by_id(collection, bear, doc! { "_id": 1 }, due.len()).await.map(Some)
         };
         let released = async { released.await.map_err(|broken: Broken| broken.failed(OPERATION)) };
         let released = self.limited_work(OPERATION, released).await?;

@@ -60,6 +60,9 @@ impl MongoStorage {
             Err(failed) => {
                 if failed.is_uncertain {
                     self.inner.uncertain.note_writes(work.token, writes());
+                    if !self.inner.has_transactions {
+                        self.settle(work);
+                    }
                 }
                 Err(failed)
             }
@@ -68,9 +71,9 @@ impl MongoStorage {
 }
 
 /// Jobs to be saved, which bear the token when they are.
-struct SaveJobs {
-    token: Token,
-    jobs: Vec<Job>,
+pub(super) struct SaveJobs {
+    pub(super) token: Token,
+    pub(super) jobs: Vec<Job>,
 }
 
 /// A save of one job, if its document is in the state that the job was loaded in.
@@ -97,7 +100,7 @@ fn loaded_entries(job: &Job) -> &[HistoryEntry] {
 }
 
 /// The state that a job was in when it was loaded.
-fn loaded_state(job: &Job) -> StateName {
+pub(super) fn loaded_state(job: &Job) -> StateName {
     loaded_entries(job).last().map_or(job.state_name(), |entry| entry.state.name())
 }
 
@@ -106,31 +109,34 @@ fn loaded_state(job: &Job) -> StateName {
 enum Fate {
     /// It was saved now, and left this state.
     Saved { left: StateName },
-    /// An earlier try had saved it, and counted it.
-    SavedBefore,
+    /// An earlier try had saved it, and has counted it if that was a transaction.
+    SavedBefore { by: Token },
 }
 
 impl Work for SaveJobs {
     type Output = HashSet<JobId>;
     const OPERATION: &'static str = OPERATION;
 
-    async fn run(&self, commands: &mut Commands<'_>) -> Result<HashSet<JobId>, Broken> {
+    async fn run(&self, commands: &mut Commands<'_>, counts: &mut Deltas) -> Result<HashSet<JobId>, Broken> {
+        let uncertain = &commands.storage.inner.uncertain;
         let statements = self.jobs.iter().map(|job| statement(job, loaded_state(job), self.token));
         let changed = update(commands, statements.collect()).await?;
         let fates = if changed == self.jobs.len() {
             self.jobs.iter().map(|job| (job.id(), Fate::Saved { left: loaded_state(job) })).collect()
         } else {
-            self.find_out(commands).await?
+            let is_alone = commands.session.is_none();
+            let found_out = self.find_out(commands).await;
+            found_out.map_err(|broken| if is_alone { broken.after_a_write(OPERATION) } else { broken })?
         };
-        let mut deltas = Deltas::default();
         for job in &self.jobs {
-            if let Some(Fate::Saved { left }) = fates.get(&job.id()) {
-                deltas.add(*left, -1);
-                deltas.add(job.state_name(), 1);
-                deltas.add_successes(job.new_entries());
+            match fates.get(&job.id()) {
+                Some(Fate::Saved { left }) => counts.add_save(job, *left),
+                Some(Fate::SavedBefore { by }) if uncertain.take_uncounted(job.id(), *by) => {
+                    counts.add_save(job, loaded_state(job));
+                }
+                _ => {}
             }
         }
-        deltas.write(commands).await?;
         Ok(fates.into_keys().collect())
     }
 }
@@ -143,7 +149,7 @@ impl SaveJobs {
         let fields = doc! { "version": 1, "state": 1, "created": 1, "marks": 1 };
         let collection = &storage.inner.collections.jobs;
         let found =
-            commands.find(collection, doc! { "_id": { "$in": ids } }, fields, self.jobs.len()).await?;
+            commands.find_by_id(collection, doc! { "_id": { "$in": ids } }, fields, self.jobs.len()).await?;
         let found: HashMap<JobId, Document> =
             found.into_iter().filter_map(|document| Some((id_of(&document)?, document))).collect();
         let mut fates = HashMap::new();
@@ -154,15 +160,14 @@ impl SaveJobs {
                 continue;
             }
             let stored_version = document.get_i64("version").unwrap_or_default();
-            let marks: Vec<i64> =
-                document.get_array("marks").into_iter().flatten().filter_map(Bson::as_i64).collect();
+            let marks = marks_of(document);
             // Race: others may have written since, so the last mark need not be ours.
             let has_written = |token| Since::of(&marks, token).is_some();
             let earlier = storage.inner.uncertain.tokens_of(job.id(), Write::Save(job.version()));
             if has_written(self.token) {
                 fates.insert(job.id(), Fate::Saved { left: loaded_state(job) });
-            } else if earlier.into_iter().any(has_written) {
-                fates.insert(job.id(), Fate::SavedBefore);
+            } else if let Some(by) = earlier.into_iter().find(|token| has_written(*token)) {
+                fates.insert(job.id(), Fate::SavedBefore { by });
             } else if stored_version == version_number(job.version()) && loaded_entries(job).is_empty() {
                 // It is the version that was loaded, and the history does not say in which state. What is stored counts.
                 let state = document.get_i32("state").ok().and_then(from_state_number);
@@ -176,6 +181,11 @@ impl SaveJobs {
         }
         Ok(fates)
     }
+}
+
+/// The marks of a document.
+pub(super) fn marks_of(document: &Document) -> Vec<i64> {
+    document.get_array("marks").into_iter().flatten().filter_map(Bson::as_i64).collect()
 }
 
 /// Runs guarded statements; returns how many of them found their document.
@@ -195,8 +205,10 @@ async fn update(commands: &mut Commands<'_>, statements: Vec<Document>) -> Resul
         if part.is_empty() {
             part.extend(statements.next());
         }
+        let answer = commands.write(doc! { "update": &collection, "updates": part, "ordered": false }).await;
+        let is_certain = commands.session.is_some() || changed == 0;
         let answer =
-            commands.write(doc! { "update": &collection, "updates": part, "ordered": false }).await?;
+            answer.map_err(|broken| if is_certain { broken } else { broken.after_a_write(OPERATION) })?;
         changed += answer.get_i32("n").ok().and_then(|n| usize::try_from(n).ok()).unwrap_or_default();
     }
     Ok(changed)

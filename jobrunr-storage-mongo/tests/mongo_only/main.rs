@@ -6,6 +6,7 @@
 mod support;
 
 mod answers;
+mod counts;
 mod errors;
 mod failover;
 mod hints;
