@@ -6,6 +6,7 @@
 mod support;
 
 mod answers;
+mod clocks;
 mod counts;
 mod errors;
 mod failover;
@@ -15,8 +16,10 @@ mod plans;
 mod schema;
 mod transactions;
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
-use jobrunr_core::storage::{SetUp, StorageProvider};
+use jobrunr_core::storage::{ServerAnnouncement, SetUp, StorageProvider};
 use jobrunr_core::{Job, JobDefinition, JobId, JobState, JsonText, ServerId, ServerRef};
 use jobrunr_storage_mongo::MongoStorage;
 
@@ -45,4 +48,16 @@ fn an_enqueued_job() -> Job {
 
 fn a_server() -> ServerRef {
     ServerRef { id: ServerId::new(), name: "one".into() }
+}
+
+fn an_announcement() -> ServerAnnouncement {
+    ServerAnnouncement {
+        id: ServerId::new(),
+        name: "one".to_owned(),
+        workers: 1,
+        poll_interval: Duration::from_secs(15),
+        server_timeout: Duration::from_secs(60),
+        queues: Vec::new(),
+        signatures: Vec::new(),
+    }
 }
