@@ -39,6 +39,7 @@ use documents::Unreadable;
 use error::classify;
 use jobs::{Gatherer, Shards, Uncertain};
 pub use options::MongoOptions;
+use servers::Removals;
 pub use transactions::EnqueueIn;
 
 const PROVIDER: &str = "mongo";
@@ -96,6 +97,7 @@ struct Inner {
     under_way: TaskTracker,
     /// The latest time told, in microseconds.
     latest_time: AtomicI64,
+    removals: Removals,
     /// The unreadable jobs that were logged, so that each is logged once.
     reported: Mutex<std::collections::HashSet<JobId>>,
 }
@@ -186,6 +188,7 @@ impl MongoStorage {
             uncertain: Uncertain::default(),
             outbox: Outbox::default(),
             latest_time: AtomicI64::new(i64::MIN),
+            removals: Removals::default(),
             reported: Mutex::default(),
             has_transactions,
             feed,

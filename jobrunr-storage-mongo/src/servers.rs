@@ -1,6 +1,7 @@
 //! Who is alive.
 
 use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -44,6 +45,42 @@ fn time_to_tell(latest: i64, asked_after: i64, now: i64) -> i64 {
     let is_a_step = |before: i64| before.saturating_sub(now) > held_back();
     // An answer that was slow is behind what was told meanwhile, and no clock was set.
     if is_a_step(latest) && is_a_step(asked_after) { now } else { latest.max(now) }
+}
+
+/// Servers that a call has removed, or may have, and has not reported. No server has the id of an earlier one, so the next
+/// call sees whether they are gone.
+#[derive(Debug, Default)]
+pub(crate) struct Removals(Mutex<Vec<ServerId>>);
+
+/// A call that removes servers. However it ends, what it does not report is left to the next one.
+struct Removing<'s> {
+    removals: &'s Removals,
+    removed: Vec<ServerId>,
+    /// Those of which it is not known.
+    doubtful: Vec<ServerId>,
+}
+
+impl Removals {
+    fn begin(&self) -> Removing<'_> {
+        let doubtful = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        Removing { removals: self, removed: Vec::new(), doubtful }
+    }
+}
+
+impl Removing<'_> {
+    fn report(mut self) -> Vec<ServerId> {
+        let mut removed = std::mem::take(&mut self.removed);
+        removed.sort_unstable();
+        removed
+    }
+}
+
+impl Drop for Removing<'_> {
+    fn drop(&mut self) {
+        let mut left = self.removals.0.lock().unwrap_or_else(PoisonError::into_inner);
+        left.append(&mut self.removed);
+        left.append(&mut self.doubtful);
+    }
 }
 
 #[async_trait]
@@ -144,19 +181,15 @@ impl ServerStore for MongoStorage {
     async fn remove_silent_servers(&self, before: DateTime<Utc>) -> Result<Vec<ServerId>, StorageError> {
         const OPERATION: &str = "remove silent servers";
         let _open = self.begin(OPERATION)?;
-        let servers = self.servers();
-        let mut removed = Vec::new();
-        // One by one, so that of two callers at once only one is told of each.
-        loop {
-            let silent = doc! { "last_heartbeat": { "$lt": micros(before) } };
-            let remove = servers.find_one_and_delete(silent).projection(doc! { "_id": 1 });
-            match self.limited(OPERATION, remove.into_future()).await? {
-                None => break,
-                Some(gone) => removed.extend(id_of::<ServerId>(&gone)),
+        let mut removing = self.inner.removals.begin();
+        match self.remove_silent(OPERATION, before, &mut removing).await {
+            Err(failed) if removing.removed.is_empty() => Err(failed.error),
+            Err(failed) => {
+                tracing::warn!("fewer servers than are silent were removed: {}", failed.error);
+                Ok(removing.report())
             }
+            Ok(()) => Ok(removing.report()),
         }
-        removed.sort_unstable();
-        Ok(removed)
     }
 }
 
@@ -190,6 +223,39 @@ impl MongoStorage {
             "the clock of MongoDB was set back; {} heartbeats were ahead of it",
             pulled.modified_count
         );
+        Ok(())
+    }
+
+    /// Removes silent servers one by one, so that of two callers at once only one is told of each.
+    async fn remove_silent(
+        &self,
+        operation: &'static str,
+        before: DateTime<Utc>,
+        removing: &mut Removing<'_>,
+    ) -> Result<(), Failed> {
+        let servers = self.servers();
+        let found = |these| {
+            let found =
+                async { servers.find(these).projection(doc! { "_id": 1 }).await?.try_collect().await };
+            self.limited::<Vec<Document>>(operation, found)
+        };
+        if !removing.doubtful.is_empty() {
+            let ids: Vec<_> = removing.doubtful.iter().map(|id| uuid(*id)).collect();
+            let left: Vec<ServerId> =
+                found(doc! { "_id": { "$in": ids } }).await?.iter().filter_map(id_of).collect();
+            let doubtful = std::mem::take(&mut removing.doubtful);
+            removing.removed.extend(doubtful.into_iter().filter(|id| !left.contains(id)));
+        }
+        let silent = doc! { "$lt": micros(before) };
+        let ids = found(doc! { "last_heartbeat": &silent }).await?;
+        for id in ids.iter().filter_map(id_of::<ServerId>) {
+            removing.doubtful.push(id);
+            let remove = servers.delete_one(doc! { "_id": uuid(id), "last_heartbeat": &silent });
+            let is_removed = self.limited(operation, remove.into_future()).await?.deleted_count > 0;
+            removing.doubtful.pop();
+            // Race: another one may have removed it, or it has been heard of.
+            removing.removed.extend(is_removed.then_some(id));
+        }
         Ok(())
     }
 

@@ -14,6 +14,7 @@ mod hints;
 mod outage;
 mod plans;
 mod schema;
+mod servers;
 mod transactions;
 
 use std::time::Duration;
