@@ -25,7 +25,8 @@ use jobrunr_core::JobId;
 use jobrunr_core::storage::{ChangeFeed, SetUp, StorageError, StorageProvider};
 use mongodb::bson::{Document, doc};
 use mongodb::options::{
-    ClientOptions, CollectionOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern,
+    ClientOptions, CollectionOptions, DatabaseOptions, ReadConcern, ReadPreference, SelectionCriteria,
+    WriteConcern,
 };
 use mongodb::{Client, Collection, Database};
 use tokio::sync::Semaphore;
@@ -174,7 +175,9 @@ impl MongoStorage {
         database: &str,
     ) -> Result<Self, StorageError> {
         let collections = Collections::with_prefix(options.prefix()?);
-        let database = client.database(database);
+        // For the making of collections; everything else says it itself.
+        let safely = DatabaseOptions::builder().write_concern(WriteConcern::majority()).build();
+        let database = client.database_with_options(database, safely);
         let has_transactions = check_server(&database, options.call_timeout).await?;
         let under_way = TaskTracker::new();
         let feed = (options.listens && has_transactions).then(Feed::default);

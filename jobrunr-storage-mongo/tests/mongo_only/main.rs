@@ -11,6 +11,7 @@ mod counts;
 mod errors;
 mod failover;
 mod hints;
+mod majority;
 mod outage;
 mod plans;
 mod schema;
@@ -20,6 +21,8 @@ mod transactions;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use jobrunr_core::recurring::{JobTemplate, RecurringJob};
+use jobrunr_core::schedule::Cron;
 use jobrunr_core::storage::{ServerAnnouncement, SetUp, StorageProvider};
 use jobrunr_core::{Job, JobDefinition, JobId, JobState, JsonText, ServerId, ServerRef};
 use jobrunr_storage_mongo::MongoStorage;
@@ -61,4 +64,9 @@ fn an_announcement() -> ServerAnnouncement {
         queues: Vec::new(),
         signatures: Vec::new(),
     }
+}
+
+fn a_recurring_job(id: &str) -> RecurringJob {
+    let template = JobTemplate::from(&a_definition());
+    RecurringJob::new(id.parse().unwrap(), Cron::hourly().into(), template, at(0))
 }
