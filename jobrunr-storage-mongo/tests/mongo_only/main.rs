@@ -14,6 +14,7 @@ mod hints;
 mod majority;
 mod outage;
 mod plans;
+mod plans_of_searches;
 mod schema;
 mod servers;
 mod transactions;
