@@ -10,7 +10,8 @@ use mongodb::options::{ReadConcern, ReadPreference, SelectionCriteria, WriteConc
 use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use crate::error::{DUPLICATE_KEY, Failed, code_of};
+use crate::error::{DUPLICATE_KEY, Failed, code_of, is_uncertain};
+use crate::jobs::Deltas;
 use crate::{MongoStorage, PROVIDER};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
@@ -35,14 +36,35 @@ impl From<Error> for Broken {
 
 impl Broken {
     fn is_transient(&self) -> bool {
+        let is_transient = match self {
+            Self::Driver(error) => error.contains_label(TRANSIENT_TRANSACTION_ERROR),
+            Self::Write(_) | Self::Call(_) => false,
+        };
+        // Race: what was not there a moment ago was inserted meanwhile, and will be seen next time.
+        is_transient || self.is_duplicate()
+    }
+
+    /// Whether something was there already.
+    pub(crate) fn is_duplicate(&self) -> bool {
         match self {
-            // Race: what was not there a moment ago was inserted meanwhile, and will be seen next time.
-            Self::Driver(error) => {
-                error.contains_label(TRANSIENT_TRANSACTION_ERROR) || code_of(error) == Some(DUPLICATE_KEY)
-            }
+            Self::Driver(error) => code_of(error) == Some(DUPLICATE_KEY),
             Self::Write(code) => *code == DUPLICATE_KEY,
             Self::Call(_) => false,
         }
+    }
+
+    /// Whether the command may have taken effect all the same.
+    pub(crate) fn is_uncertain(&self) -> bool {
+        match self {
+            Self::Driver(error) => is_uncertain(error),
+            Self::Write(_) => true,
+            Self::Call(failed) => failed.is_uncertain,
+        }
+    }
+
+    /// The same where something was written before, in no transaction.
+    pub(crate) fn after_a_write(self, operation: &'static str) -> Self {
+        Self::Call(Failed { is_uncertain: true, ..self.failed(operation) })
     }
 
     pub(crate) fn failed(self, operation: &'static str) -> Failed {
@@ -61,16 +83,20 @@ pub(crate) trait Work: Sync {
     /// What is attempted.
     const OPERATION: &'static str;
 
-    /// Does it; it may be done several times, but only once for good.
-    fn run(&self, commands: &mut Commands<'_>) -> impl Future<Output = Result<Self::Output, Broken>> + Send;
+    /// Does it, and notes by how much counts change; it may be done several times, but only once for good.
+    ///
+    /// Where there are no transactions, what is noted is counted also if the rest fails.
+    fn run(
+        &self,
+        commands: &mut Commands<'_>,
+        counts: &mut Deltas,
+    ) -> impl Future<Output = Result<Self::Output, Broken>> + Send;
 }
 
 /// A way to send commands, in a transaction or not.
 pub(crate) struct Commands<'s> {
     pub(crate) storage: &'s MongoStorage,
     pub(crate) session: Option<&'s mut ClientSession>,
-    /// The shard that counts go to.
-    pub(crate) shard: i32,
 }
 
 impl Commands<'_> {
@@ -100,8 +126,8 @@ impl Commands<'_> {
         refused.map_or(Ok(answer), |code| Err(Broken::Write(code)))
     }
 
-    /// Finds documents whose answer fits one message.
-    pub(crate) async fn find(
+    /// Finds documents, by their ids, whose answer fits one message.
+    pub(crate) async fn find_by_id(
         &mut self,
         collection: &str,
         filter: Document,
@@ -117,6 +143,8 @@ impl Commands<'_> {
                 "limit": limit,
                 "batchSize": limit,
                 "singleBatch": true,
+                // The planner might think of others.
+                "hint": "_id_",
             })
             .await?;
         let batch = answer.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
@@ -198,10 +226,11 @@ impl MongoStorage {
     pub(crate) async fn transact<W: Work>(&self, work: &W) -> Result<W::Output, Failed> {
         let limit = self.inner.options.call_timeout;
         let until = Instant::now() + limit;
+        let mut counts = Deltas::default();
         let done = async {
             let mut pause = FIRST_PAUSE;
             loop {
-                let broken = match self.attempt(work, until).await {
+                let broken = match self.attempt(work, until, &mut counts).await {
                     Ok(output) => return Ok(output),
                     Err(broken) => broken,
                 };
@@ -212,21 +241,25 @@ impl MongoStorage {
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
         };
-        match tokio::time::timeout(limit, done).await {
-            Ok(done) => done,
-            Err(_) => Err(Failed::timed_out(W::OPERATION, limit)),
-        }
+        let done = tokio::time::timeout(limit, done).await;
+        self.count_surely(counts).await;
+        done.unwrap_or_else(|_| Err(Failed::timed_out(W::OPERATION, limit)))
     }
 
-    async fn attempt<W: Work>(&self, work: &W, until: Instant) -> Result<W::Output, Broken> {
+    /// One attempt; what is left to be counted when it has ended is noted.
+    async fn attempt<W: Work>(
+        &self,
+        work: &W,
+        until: Instant,
+        left_to_count: &mut Deltas,
+    ) -> Result<W::Output, Broken> {
         // Nobody closes it.
         let _connection = self.inner.for_transactions.acquire().await;
-        // Held until the transaction has ended: of two that write to one shard the second must begin anew.
-        let held = self.inner.shards.take();
-        let shard = held.number();
         if !self.inner.has_transactions {
-            return work.run(&mut Commands { storage: self, session: None, shard }).await;
+            return work.run(&mut Commands { storage: self, session: None }, left_to_count).await;
         }
+        // Held until the transaction has ended: of two that write to one shard the second must begin anew.
+        let shard = self.inner.shards.take();
         let mut session = self.inner.client.start_session().await?;
         let majority = WriteConcern::builder()
             .w(mongodb::options::Acknowledgment::Majority)
@@ -238,8 +271,14 @@ impl MongoStorage {
             .write_concern(majority)
             .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
             .await?;
-        let mut commands = Commands { storage: self, session: Some(&mut session), shard };
-        match work.run(&mut commands).await {
+        let done = async {
+            let mut commands = Commands { storage: self, session: Some(&mut session) };
+            let mut counts = Deltas::default();
+            let output = work.run(&mut commands, &mut counts).await?;
+            counts.write(&mut commands, shard.number()).await?;
+            Ok(output)
+        };
+        match done.await {
             Ok(output) => {
                 commit(&mut session, until).await?;
                 Ok(output)

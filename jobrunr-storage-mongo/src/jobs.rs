@@ -1,6 +1,7 @@
 //! Storing, claiming and releasing jobs.
 
 mod claim;
+mod counting;
 mod counts;
 mod delete;
 mod due;
@@ -8,6 +9,7 @@ mod gather;
 mod insert;
 mod park;
 mod save;
+mod settle;
 mod uncertain;
 
 use async_trait::async_trait;
@@ -20,7 +22,7 @@ use jobrunr_core::{Job, JobId, JobMetadata};
 use mongodb::Cursor;
 use mongodb::bson::{Document, RawBsonRef, RawDocument, doc};
 
-pub(crate) use counts::{SHARDS, SUCCESSES, Shards, field as count_field};
+pub(crate) use counts::{Deltas, SHARDS, SUCCESSES, Shards, field as count_field};
 pub(crate) use gather::Gatherer;
 pub(crate) use insert::insert_in_session;
 pub(crate) use uncertain::Uncertain;

@@ -25,7 +25,8 @@ use jobrunr_core::JobId;
 use jobrunr_core::storage::{AwaitedJobs, ChangeFeed, SetUp, StorageError, StorageProvider};
 use mongodb::bson::{Document, doc};
 use mongodb::options::{
-    ClientOptions, CollectionOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern,
+    ClientOptions, CollectionOptions, DatabaseOptions, ReadConcern, ReadPreference, SelectionCriteria,
+    WriteConcern,
 };
 use mongodb::{Client, Collection, Database};
 use tokio::sync::Semaphore;
@@ -39,6 +40,7 @@ use documents::Unreadable;
 use error::classify;
 use jobs::{Gatherer, Shards, Uncertain};
 pub use options::MongoOptions;
+use servers::Removals;
 pub use transactions::EnqueueIn;
 
 const PROVIDER: &str = "mongo";
@@ -97,6 +99,7 @@ struct Inner {
     under_way: TaskTracker,
     /// The latest time told, in microseconds.
     latest_time: AtomicI64,
+    removals: Removals,
     /// The unreadable jobs that were logged, so that each is logged once.
     reported: Mutex<std::collections::HashSet<JobId>>,
 }
@@ -173,7 +176,9 @@ impl MongoStorage {
         database: &str,
     ) -> Result<Self, StorageError> {
         let collections = Collections::with_prefix(options.prefix()?);
-        let database = client.database(database);
+        // For the making of collections; everything else says it itself.
+        let safely = DatabaseOptions::builder().write_concern(WriteConcern::majority()).build();
+        let database = client.database_with_options(database, safely);
         let has_transactions = check_server(&database, options.call_timeout).await?;
         let under_way = TaskTracker::new();
         let feed = (options.listens && has_transactions).then(Feed::default);
@@ -188,6 +193,7 @@ impl MongoStorage {
             outbox: Outbox::default(),
             awaited: AwaitedJobs::default(),
             latest_time: AtomicI64::new(i64::MIN),
+            removals: Removals::default(),
             reported: Mutex::default(),
             has_transactions,
             feed,

@@ -16,7 +16,7 @@ const KEPT: i32 = 16;
 const ENTRY_BITS: u32 = 16;
 
 /// What all writes of one call are known by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Token(i64);
 
 /// A token, and how many entries a write added to the history, as a document holds it.

@@ -9,7 +9,7 @@ use mongodb::ClientSession;
 
 use crate::call::Commands;
 use crate::changes::Hints;
-use crate::jobs::{Shards, insert_in_session};
+use crate::jobs::insert_in_session;
 use crate::{MongoStorage, PROVIDER};
 
 const OPERATION: &str = "insert jobs in a transaction";
@@ -62,7 +62,7 @@ impl MongoStorage {
             .filter(|(_, is_first)| **is_first)
             .map(|(job, _)| job.clone())
             .collect();
-        let mut commands = Commands { storage: self, session: Some(session), shard: Shards::any() };
+        let mut commands = Commands { storage: self, session: Some(session) };
         let work = async {
             let present = insert_in_session(&mut commands, &firsts).await?;
             let mut hints = Hints::default();

@@ -8,11 +8,10 @@ use jobrunr_core::storage::{ClaimRequest, QueueSelection, SignatureSelection, St
 use jobrunr_core::{Job, JobId, ServerId, ServerRef, StateName};
 use mongodb::Collection;
 use mongodb::bson::{Document, Uuid, doc};
-use mongodb::options::Hint;
+use mongodb::options::{Hint, ReadConcern};
 use tokio::sync::MutexGuard;
 use tokio::time::Instant;
 
-use super::counts::Shards;
 use super::park::is_whole;
 use super::uncertain::{LostClaim, Uncertain};
 use super::{CHUNK, Unread, is_of, read_document, read_job};
@@ -236,13 +235,24 @@ impl MongoStorage {
     }
 
     /// Reads the jobs among these that a claim with this token took, and that are still held.
+    ///
+    /// A claim whose answer was lost may never have reached a majority: a failover would undo it, and its jobs would have
+    /// two owners. So they are read as a majority has them; what it has not yet is found by a later claim.
     async fn read_taken(&self, ids: Vec<Uuid>, token: Token, limit: usize) -> Result<Vec<Read>, Failed> {
         let jobs = self.jobs::<JobDocument>();
         let mut held = mark_of(token).is_last();
         held.extend(doc! { "_id": { "$in": ids }, "state": state_number(StateName::Processing) });
+        let of_majority =
+            if self.inner.has_transactions { ReadConcern::majority() } else { ReadConcern::local() };
         let read = async {
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-            let mut cursor = jobs.find(held).limit(limit).batch_size(10_000).hint(by_id()).await?;
+            let mut cursor = jobs
+                .find(held)
+                .limit(limit)
+                .batch_size(10_000)
+                .hint(by_id())
+                .read_concern(of_majority)
+                .await?;
             let mut read = Vec::new();
             while cursor.advance().await? {
                 read.push(read_job(&cursor));
@@ -318,7 +328,7 @@ impl TakeJobs {
         };
         let update = doc! { "q": in_line, "u": change, "multi": true, "hint": "_id_" };
         let collection = &storage.inner.collections.jobs;
-        let mut commands = Commands { storage, session: None, shard: Shards::any() };
+        let mut commands = Commands { storage, session: None };
         let answer = commands.write(doc! { "update": collection, "updates": [update] }).await?;
         drop(turn);
         if answer.get_i32("n") == Ok(0) {

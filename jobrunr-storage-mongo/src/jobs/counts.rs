@@ -3,7 +3,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use jobrunr_core::{HistoryEntry, StateName};
+use jobrunr_core::{HistoryEntry, Job, StateName};
 use mongodb::bson::{Document, doc};
 
 use crate::call::{Broken, Commands};
@@ -34,6 +34,13 @@ impl Deltas {
         }
     }
 
+    /// Notes that a job was saved and left this state.
+    pub(crate) fn add_save(&mut self, job: &Job, left: StateName) {
+        self.add(left, -1);
+        self.add(job.state_name(), 1);
+        self.add_successes(job.new_entries());
+    }
+
     /// Notes what successes there are among entries that were written.
     pub(crate) fn add_successes(&mut self, entries: &[HistoryEntry]) {
         let successes = entries.iter().filter(|entry| entry.state.name() == StateName::Succeeded).count();
@@ -44,23 +51,21 @@ impl Deltas {
         *self == Self::default()
     }
 
-    /// Adds them to a shard.
-    pub(crate) async fn write(&self, commands: &mut Commands<'_>) -> Result<(), Broken> {
+    /// The fields that change, and by how much.
+    pub(crate) fn changes(&self) -> impl Iterator<Item = (String, i64)> {
+        let of_state = |state: StateName| (field(state), self.by_state[usize::from(state.index())]);
+        let successes = (SUCCESSES.to_owned(), self.successes);
+        StateName::ALL.into_iter().map(of_state).chain([successes]).filter(|(_, delta)| *delta != 0)
+    }
+
+    /// Adds them to a shard, as a part of a transaction.
+    pub(crate) async fn write(&self, commands: &mut Commands<'_>, shard: i32) -> Result<(), Broken> {
         if self.is_empty() {
             return Ok(());
         }
-        let mut increments = Document::new();
-        for state in StateName::ALL {
-            let delta = self.by_state[usize::from(state.index())];
-            if delta != 0 {
-                increments.insert(field(state), delta);
-            }
-        }
-        if self.successes != 0 {
-            increments.insert(SUCCESSES, self.successes);
-        }
-        let update = doc! { "q": { "_id": commands.shard }, "u": { "$inc": increments }, "upsert": true };
-        let counts = commands.storage.inner.collections.counts.clone();
+        let increments: Document = self.changes().map(|(field, delta)| (field, delta.into())).collect();
+        let update = doc! { "q": { "_id": shard }, "u": { "$inc": increments }, "upsert": true };
+        let counts = &commands.storage.inner.collections.counts;
         commands.write(doc! { "update": counts, "updates": [update] }).await.map(drop)
     }
 }
@@ -70,11 +75,13 @@ impl Deltas {
 pub(crate) struct Shards {
     first: u16,
     taken: Mutex<u64>,
+    /// What this process is known by as a writer.
+    writer: i64,
 }
 
 impl Default for Shards {
     fn default() -> Self {
-        Self { first: fastrand::u16(..SHARDS), taken: Mutex::new(0) }
+        Self { first: fastrand::u16(..SHARDS), taken: Mutex::new(0), writer: fastrand::i64(..) }
     }
 }
 
@@ -83,6 +90,8 @@ impl Default for Shards {
 pub(crate) struct Shard<'s> {
     shards: &'s Shards,
     place: u16,
+    /// There were not enough, so somebody else has it too.
+    is_shared: bool,
 }
 
 impl Shards {
@@ -97,7 +106,7 @@ impl Shards {
         let free = u16::try_from(taken.trailing_ones()).unwrap_or(0);
         let place = free.min(SHARDS - 1);
         *taken |= 1 << place;
-        Shard { shards: self, place }
+        Shard { shards: self, place, is_shared: place != free }
     }
 }
 
@@ -106,10 +115,18 @@ impl Shard<'_> {
     pub(crate) fn number(&self) -> i32 {
         i32::from((self.shards.first + self.place) % SHARDS)
     }
+
+    /// Who writes to it, one call after the other: this process, or one call only where somebody else has it too.
+    pub(crate) fn writer(&self) -> i64 {
+        if self.is_shared { fastrand::i64(..) } else { self.shards.writer }
+    }
 }
 
 impl Drop for Shard<'_> {
     fn drop(&mut self) {
+        if self.is_shared {
+            return;
+        }
         *self.shards.taken.lock().unwrap_or_else(PoisonError::into_inner) &= !(1 << self.place);
     }
 }
@@ -127,6 +144,9 @@ mod tests {
 
         let numbers: std::collections::BTreeSet<_> = held.iter().map(Shard::number).collect();
         assert_eq!(numbers.len(), usize::from(SHARDS));
+        let writers: std::collections::BTreeSet<_> =
+            held.iter().map(|shard| (shard.number(), shard.writer())).collect();
+        assert_eq!(writers.len(), held.len(), "who shares one is another writer");
         drop(held);
         assert_eq!(shards.take().number(), alone);
     }
@@ -141,6 +161,6 @@ mod tests {
         deltas.add(StateName::Failed, -2);
         assert!(deltas.is_empty());
         deltas.add(StateName::Deleted, 1);
-        assert!(!deltas.is_empty());
+        assert_eq!(deltas.changes().collect::<Vec<_>>(), [(field(StateName::Deleted), 1)]);
     }
 }

@@ -7,7 +7,6 @@ use mongodb::bson::{Bson, Document, Uuid, doc};
 use mongodb::options::Hint;
 
 use super::CHUNK;
-use super::counts::Shards;
 use super::park::is_whole;
 use crate::MongoStorage;
 use crate::call::{Broken, Commands};
@@ -32,24 +31,26 @@ impl MongoStorage {
         now: DateTime<Utc>,
         limit: usize,
     ) -> Result<DueReport, StorageError> {
-        let (mut report, mut hints) = (DueReport::default(), Hints::default());
+        let mut report = DueReport::default();
         while report.released.len() < limit {
             let due = self.find_due(now, (limit - report.released.len()).min(CHUNK)).await?;
             let was_last = due.len() < CHUNK.min(limit - report.released.len());
             let released = self.release(&due, now).await?;
             // Race: whoever was faster has released them.
             let progress = released.len();
+            let mut hints = Hints::default();
             for Due { id, lane, .. } in released {
                 report.released.push(id);
                 if let Some(queue) = split_lane(&lane).and_then(|(queue, _)| queue.parse().ok()) {
                     hints.note_ready(&queue);
                 }
             }
+            // What is released is told, whatever becomes of the rest.
+            self.hint(hints);
             if was_last || progress == 0 {
                 break;
             }
         }
-        self.hint(hints);
         report.next_due_at = self.next_due_at().await?;
         Ok(report)
     }
@@ -98,7 +99,7 @@ impl MongoStorage {
         let statements = statements.map(|(at, ids)| release_statement(*at, ids, now, mark));
         let statements: Vec<Bson> = statements.map(Bson::from).collect();
         let collection = &self.inner.collections.jobs;
-        let mut commands = Commands { storage: self, session: None, shard: Shards::any() };
+        let mut commands = Commands { storage: self, session: None };
         let update = doc! { "update": collection, "updates": statements, "ordered": false };
         let released = async {
             let answer = commands.write(update).await?;
@@ -108,7 +109,7 @@ impl MongoStorage {
             }
             let ids: Vec<Uuid> = due.iter().map(|job| uuid(job.id)).collect();
             let bear = doc! { "_id": { "$in": ids }, "marks": mark.number() };
-            commands.find(collection, bear, doc! { "_id": 1 }, due.len()).await.map(Some)
+            commands.find_by_id(collection, bear, doc! { "_id": 1 }, due.len()).await.map(Some)
         };
         let released = async { released.await.map_err(|broken: Broken| broken.failed(OPERATION)) };
         let released = self.limited_work(OPERATION, released).await?;

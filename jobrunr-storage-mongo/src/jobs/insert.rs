@@ -7,7 +7,7 @@ use jobrunr_core::{Job, JobId, StateName};
 use mongodb::bson::doc;
 use mongodb::error::ErrorKind;
 
-use super::counts::Deltas;
+use super::counts::{Deltas, Shards};
 use super::uncertain::Write;
 use super::{CHUNK, MAX_COMMAND_BYTES};
 use crate::MongoStorage;
@@ -29,7 +29,7 @@ const OTHER_BYTES: usize = 4_096;
 impl MongoStorage {
     pub(super) async fn insert(&self, jobs: &[Job]) -> Result<InsertReport, StorageError> {
         let mut seen = HashSet::with_capacity(jobs.len());
-        let (mut report, mut hints) = (InsertReport::default(), Hints::default());
+        let mut report = InsertReport::default();
         for chunk in jobs.chunks(CHUNK) {
             let first_mentions: Vec<Job> =
                 chunk.iter().filter(|job| seen.insert(job.id())).cloned().collect();
@@ -41,9 +41,11 @@ impl MongoStorage {
                 let insert = async move { Ok(storage.insert_chunk(&first_mentions).await?) };
                 self.to_its_end(OPERATION, insert).await?
             };
+            let mut hints = Hints::default();
             tell(chunk, &ids, &present, &mut report, &mut hints);
+            // What is inserted is told, whatever becomes of the rest.
+            self.hint(hints);
         }
-        self.hint(hints);
         Ok(report)
     }
 
@@ -106,11 +108,14 @@ pub(crate) async fn insert_in_session(
 ) -> Result<HashSet<JobId>, Broken> {
     let all: Vec<&Job> = jobs.iter().collect();
     let mut present = HashSet::new();
+    let mut counts = Deltas::default();
     for chunk in all.chunks(CHUNK) {
         for part in by_size(chunk) {
-            present.extend(InsertCounted { jobs: part }.run(commands).await?);
+            present.extend(InsertCounted { jobs: part }.run(commands, &mut counts).await?);
         }
     }
+    // Nobody knows how long the transaction goes on.
+    counts.write(commands, Shards::any()).await?;
     Ok(present)
 }
 
@@ -123,7 +128,7 @@ impl Work for InsertCounted<'_> {
     type Output = HashSet<JobId>;
     const OPERATION: &'static str = OPERATION;
 
-    async fn run(&self, commands: &mut Commands<'_>) -> Result<HashSet<JobId>, Broken> {
+    async fn run(&self, commands: &mut Commands<'_>, counts: &mut Deltas) -> Result<HashSet<JobId>, Broken> {
         let present = match &commands.session {
             None => match commands.storage.insert_plain(self.jobs).await {
                 Ok(present) => present,
@@ -131,12 +136,14 @@ impl Work for InsertCounted<'_> {
             },
             Some(_) => self.insert_what_is_missing(commands).await?,
         };
-        let mut deltas = Deltas::default();
-        for job in self.jobs.iter().filter(|job| !present.contains(&job.id())) {
-            deltas.add(job.state_name(), 1);
-            deltas.add_successes(job.history());
+        // In no transaction, an earlier try whose answer was lost has counted nothing.
+        let is_alone = commands.session.is_none();
+        let uncertain = &commands.storage.inner.uncertain;
+        let was_tried = |id| is_alone && !uncertain.tokens_of(id, Write::Insert).is_empty();
+        for job in self.jobs.iter().filter(|job| !present.contains(&job.id()) || was_tried(job.id())) {
+            counts.add(job.state_name(), 1);
+            counts.add_successes(job.history());
         }
-        deltas.write(commands).await?;
         Ok(present)
     }
 }
@@ -147,8 +154,9 @@ impl InsertCounted<'_> {
         let collection = commands.storage.inner.collections.jobs.clone();
         let ids: Vec<_> = self.jobs.iter().map(|job| uuid(job.id())).collect();
         let projection = doc! { "_id": 1 };
-        let found =
-            commands.find(&collection, doc! { "_id": { "$in": ids } }, projection, self.jobs.len()).await?;
+        let found = commands
+            .find_by_id(&collection, doc! { "_id": { "$in": ids } }, projection, self.jobs.len())
+            .await?;
         let present: HashSet<JobId> = found.iter().filter_map(id_of).collect();
         let new: Vec<&Job> = self.jobs.iter().copied().filter(|job| !present.contains(&job.id())).collect();
         if new.is_empty() {

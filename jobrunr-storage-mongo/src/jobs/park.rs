@@ -59,7 +59,7 @@ impl Work for ParkBroken {
     type Output = i64;
     const OPERATION: &'static str = OPERATION;
 
-    async fn run(&self, commands: &mut Commands<'_>) -> Result<i64, Broken> {
+    async fn run(&self, commands: &mut Commands<'_>, counts: &mut Deltas) -> Result<i64, Broken> {
         let mut these = is_broken();
         these.extend(doc! { "_id": { "$in": &self.ids }, "state": state_number(self.state) });
         let change = doc! { "$set": {
@@ -72,9 +72,7 @@ impl Work for ParkBroken {
         let collection = commands.storage.inner.collections.jobs.clone();
         let answer = commands.write(doc! { "update": collection, "updates": [update] }).await?;
         let parked = i64::from(answer.get_i32("n").unwrap_or_default());
-        let mut deltas = Deltas::default();
-        deltas.add(StateName::Failed, parked);
-        deltas.write(commands).await?;
+        counts.add(StateName::Failed, parked);
         Ok(parked)
     }
 }
@@ -89,12 +87,12 @@ impl Work for Park {
     type Output = ();
     const OPERATION: &'static str = OPERATION;
 
-    async fn run(&self, commands: &mut Commands<'_>) -> Result<(), Broken> {
+    async fn run(&self, commands: &mut Commands<'_>, counts: &mut Deltas) -> Result<(), Broken> {
         let collection = commands.storage.inner.collections.jobs.clone();
         let mut held = self.mark.is_last();
         held.extend(doc! { "_id": uuid(self.id), "state": state_number(StateName::Processing) });
         let fields = doc! { "updated": 1, "server": 1, "server_name": 1, "history": 1 };
-        let found = commands.find(&collection, held.clone(), fields, 1).await?;
+        let found = commands.find_by_id(&collection, held.clone(), fields, 1).await?;
         let Some(document) = found.first() else { return Ok(()) };
         let mut change = doc! {
             "$set": { "state": state_number(StateName::Failed), "error": &self.message },
@@ -110,9 +108,7 @@ impl Work for Park {
         let update = doc! { "q": held, "u": change };
         let answer = commands.write(doc! { "update": &collection, "updates": [update] }).await?;
         if answer.get_i32("n") == Ok(1) {
-            let mut deltas = Deltas::default();
-            deltas.add(StateName::Failed, 1);
-            deltas.write(commands).await?;
+            counts.add(StateName::Failed, 1);
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 //! A save that took effect unseen would look like a conflict the second time, an insert like a job that was there before, and
 //! the jobs of a claim would stay with a server that does not know of them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 use jobrunr_core::{JobId, ServerId, Version};
@@ -31,6 +31,8 @@ struct Content {
     /// The tokens of all tries: any of them may be the one that took effect.
     writes: HashMap<(JobId, Write), (Vec<Token>, Instant)>,
     claims: Vec<LostClaim>,
+    /// Saves in no transaction that nobody counts yet if they took effect.
+    uncounted: HashSet<(JobId, Token)>,
 }
 
 /// What was to be written of a job.
@@ -95,6 +97,16 @@ impl Uncertain {
                 });
             }
         });
+    }
+
+    /// Notes saves with this token that are to be counted if they took effect.
+    pub(crate) fn note_uncounted(&self, token: Token, ids: impl Iterator<Item = JobId>) {
+        self.with(|content| content.uncounted.extend(ids.map(|id| (id, token))));
+    }
+
+    /// Whether nobody has counted such a save; whoever is told so counts it, or knows that it took no effect.
+    pub(crate) fn take_uncounted(&self, id: JobId, token: Token) -> bool {
+        self.with(|content| content.uncounted.remove(&(id, token)))
     }
 
     /// Notes a claim that may have taken jobs.

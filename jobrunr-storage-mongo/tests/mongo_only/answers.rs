@@ -1,24 +1,21 @@
 //! A connection that is cut between a command and its answer: what came of the call is found out.
 
 use jobrunr_core::storage::{
-    ClaimRequest, JobQuery, JobSearch, JobStore, SetUp, StorageError, StorageExt, StorageProvider,
+    ClaimRequest, JobQuery, JobSearch, JobStore, StorageError, StorageExt, StorageProvider,
 };
 use jobrunr_core::{Job, StateName};
 use jobrunr_storage_mongo::MongoStorage;
 use storage_conformance_tests::TestDatabase;
 
 use crate::support::{Fresh, Mongo};
-use crate::{a_server, an_enqueued_job, at};
+use crate::{a_server, a_storage_on, an_enqueued_job, at};
 
-/// A storage behind a proxy, on a server alone: there the driver itself tries nothing again.
+/// A server alone: there the driver itself tries nothing again.
 async fn setting() -> Option<(Fresh, MongoStorage)> {
-    let fresh = Mongo::StandAlone.fresh().await?;
-    let storage = fresh.open_mongo(None).await.unwrap();
-    storage.set_up(SetUp::Migrate).await.unwrap();
-    Some((fresh, storage))
+    a_storage_on(Mongo::StandAlone).await
 }
 
-fn assert_unavailable<T: std::fmt::Debug>(result: &Result<T, StorageError>) {
+pub(crate) fn assert_unavailable<T: std::fmt::Debug>(result: &Result<T, StorageError>) {
     assert!(matches!(result, Err(StorageError::Unavailable { .. })), "{result:?}");
 }
 
@@ -31,7 +28,7 @@ async fn an_insert_whose_answer_is_lost_is_there_once_and_is_new_when_tried_agai
     assert_unavailable(&storage.insert_jobs(&jobs).await);
     let again = storage.insert_jobs(&jobs).await.unwrap();
 
-    assert_eq!(fresh.proxy.lost_answers(), 1);
+    assert_eq!(fresh.proxy.losses(), 1);
     assert_eq!(again.already_present, []);
     let count = storage.count_jobs(&JobQuery::in_state(StateName::Enqueued)).await.unwrap();
     assert_eq!(count, 100);
@@ -53,7 +50,7 @@ async fn a_save_whose_answer_is_lost_has_won_when_tried_again() {
     assert_unavailable(&storage.save_jobs(&jobs).await);
     let again = storage.save_jobs(&jobs).await.unwrap();
 
-    assert_eq!(fresh.proxy.lost_answers(), 1);
+    assert_eq!(fresh.proxy.losses(), 1);
     assert_eq!(again.conflicts, []);
     jobs.iter_mut().for_each(Job::mark_saved);
     for job in &jobs {
@@ -86,7 +83,7 @@ async fn the_jobs_of_a_claim_whose_answer_is_lost_are_found_by_the_next_claim_of
     let elsewhere = storage.claim_jobs(&ClaimRequest::new(a_server(), 100, at(2))).await.unwrap();
     let recovered = storage.claim_jobs(&claim).await.unwrap();
 
-    assert_eq!(fresh.proxy.lost_answers(), 1);
+    assert_eq!(fresh.proxy.losses(), 1);
     assert_eq!(elsewhere, [], "they are nobody else's");
     assert_eq!(recovered.len(), 10);
     for job in recovered {
@@ -100,9 +97,7 @@ async fn the_jobs_of_a_claim_whose_answer_is_lost_are_found_by_the_next_claim_of
 
 #[tokio::test]
 async fn a_commit_whose_answer_is_lost_is_asked_for_again_by_itself() {
-    let Some(fresh) = Mongo::ReplicaSet.fresh().await else { return };
-    let storage = fresh.open_mongo(None).await.unwrap();
-    storage.set_up(SetUp::Migrate).await.unwrap();
+    let Some((fresh, storage)) = a_storage_on(Mongo::ReplicaSet).await else { return };
     let mut job = an_enqueued_job();
     storage.insert_job(&mut job).await.unwrap();
     job.start_processing(&a_server(), at(1)).unwrap();
@@ -111,7 +106,7 @@ async fn a_commit_whose_answer_is_lost_is_asked_for_again_by_itself() {
     fresh.proxy.cut_next_answer("commitTransaction");
     storage.save_job(&mut job).await.unwrap();
 
-    assert_eq!(fresh.proxy.lost_answers(), 1);
+    assert_eq!(fresh.proxy.losses(), 1);
     assert_eq!(storage.find_job(job.id()).await.unwrap(), Some(job));
     let counts = storage.job_counts().await.unwrap();
     assert_eq!(

@@ -13,6 +13,8 @@ use async_trait::async_trait;
 use jobrunr_core::storage::{BoxError, StorageError, StorageProvider};
 use jobrunr_core::{Job, JobId};
 use jobrunr_storage_mongo::mongodb::bson::{Bson, Document, doc};
+use jobrunr_storage_mongo::mongodb::event::EventHandler;
+use jobrunr_storage_mongo::mongodb::event::command::CommandEvent;
 use jobrunr_storage_mongo::mongodb::options::ClientOptions;
 use jobrunr_storage_mongo::mongodb::{Client, Database, bson};
 use jobrunr_storage_mongo::{MongoOptions, MongoStorage};
@@ -98,6 +100,8 @@ pub(crate) struct Fresh {
     pub(crate) name: String,
     url: String,
     pub(crate) proxy: Proxy,
+    /// The way past the proxy.
+    direct: ClientOptions,
     client: Client,
 }
 
@@ -108,7 +112,8 @@ impl Fresh {
         let proxy = Proxy::to(address.clone()).await?;
         let through_proxy = url.replace(&address, &format!("127.0.0.1:{}", proxy.port()));
         let name = format!("t{}", Uuid::now_v7().simple());
-        Ok(Self { server, name, url: through_proxy, proxy, client: Client::with_options(options)? })
+        let client = Client::with_options(options.clone())?;
+        Ok(Self { server, name, url: through_proxy, proxy, direct: options, client })
     }
 
     pub(crate) fn options(&self, prefix: Option<&str>) -> MongoOptions {
@@ -125,6 +130,13 @@ impl Fresh {
     /// The database, past the storage and the proxy.
     pub(crate) fn database(&self) -> Database {
         self.client.database(&self.name)
+    }
+
+    /// A client past the proxy whose commands are recorded.
+    pub(crate) fn client_that(&self, records: EventHandler<CommandEvent>) -> Client {
+        let mut options = self.direct.clone();
+        options.command_event_handler = Some(records);
+        Client::with_options(options).expect("the options are those of a client that there is")
     }
 
     pub(crate) const fn client(&self) -> &Client {

@@ -1,4 +1,4 @@
-//! Servers of one test's own, which may be killed: one, or a replica set of several.
+//! Servers of one test's own, which may be killed: one alone, or a replica set.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
@@ -27,7 +27,14 @@ pub(crate) struct PrivateServers {
     folder: PathBuf,
     program: PathBuf,
     access: Access,
+    sort: Sort,
     members: Vec<Member>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sort {
+    ReplicaSet,
+    StandAlone,
 }
 
 struct Member {
@@ -55,6 +62,15 @@ fn free_port() -> std::io::Result<u16> {
 impl PrivateServers {
     /// Starts a replica set of so many fresh servers; `None` if MongoDB is not on this machine.
     pub(crate) async fn start(count: usize, access: Access) -> Result<Option<Self>, BoxError> {
+        Self::start_as(Sort::ReplicaSet, count, access).await
+    }
+
+    /// Starts a fresh server alone; `None` if MongoDB is not on this machine.
+    pub(crate) async fn start_alone() -> Result<Option<Self>, BoxError> {
+        Self::start_as(Sort::StandAlone, 1, Access::Anybody).await
+    }
+
+    async fn start_as(sort: Sort, count: usize, access: Access) -> Result<Option<Self>, BoxError> {
         let Some(program) = program() else {
             super::skip("mongod is not on this machine; `cargo xtask databases up mongo` brings it");
             return Ok(None);
@@ -64,7 +80,7 @@ impl PrivateServers {
         let key = folder.join("key");
         fs::write(&key, "a key that the members of the set know each other by")?;
         fs::set_permissions(&key, fs::Permissions::from_mode(0o400))?;
-        let mut servers = Self { folder, program, access, members: Vec::new() };
+        let mut servers = Self { folder, program, access, sort, members: Vec::new() };
         for index in 0..count {
             servers.members.push(Member { port: free_port()?, process: None });
             fs::create_dir_all(servers.data(index))?;
@@ -82,8 +98,10 @@ impl PrivateServers {
         let mut mongod = Command::new(&self.program);
         mongod.arg("--dbpath").arg(self.data(index)).arg("--port").arg(self.members[index].port.to_string());
         mongod.args(["--bind_ip", "127.0.0.1", "--nounixsocket", "--wiredTigerCacheSizeGB", "0.25"]);
-        mongod.args(["--replSet", SET, "--oplogSize", "100", "--quiet"]);
-        mongod.args(["--setParameter", "diagnosticDataCollectionEnabled=false"]);
+        mongod.args(["--setParameter", "diagnosticDataCollectionEnabled=false", "--quiet"]);
+        if self.sort == Sort::ReplicaSet {
+            mongod.args(["--replSet", SET, "--oplogSize", "100"]);
+        }
         if self.access == Access::WithPassword {
             mongod.arg("--auth").arg("--keyFile").arg(self.folder.join("key"));
         }
@@ -110,7 +128,7 @@ impl PrivateServers {
                     if hello.get_bool("isWritablePrimary") == Ok(true) {
                         return self.add_user(&first).await;
                     }
-                    if !hello.contains_key("setName") {
+                    if self.sort == Sort::ReplicaSet && !hello.contains_key("setName") {
                         let _ = admin.run_command(doc! { "replSetInitiate": set.clone() }).await;
                     }
                 }
@@ -141,9 +159,13 @@ impl PrivateServers {
         hosts.join(",")
     }
 
-    /// The URL of the set; the driver finds the primary.
+    /// The URL; in a set the driver finds the primary.
     pub(crate) fn url(&self) -> String {
-        format!("mongodb://{}/jobs?replicaSet={SET}", self.hosts())
+        let hosts = self.hosts();
+        match self.sort {
+            Sort::ReplicaSet => format!("mongodb://{hosts}/jobs?replicaSet={SET}"),
+            Sort::StandAlone => format!("mongodb://{hosts}/jobs?directConnection=true"),
+        }
     }
 
     pub(crate) fn url_with_password(&self, password: &str) -> String {
@@ -160,6 +182,21 @@ impl PrivateServers {
             }
         }
         Err("no member is the primary".into())
+    }
+
+    /// Keeps a server from writing, so that it takes over nothing from the primary; it lives on.
+    pub(crate) async fn lock(&self, index: usize) -> Result<(), BoxError> {
+        self.ask(index, doc! { "fsync": 1, "lock": true }).await
+    }
+
+    /// Lets a server write again.
+    pub(crate) async fn unlock(&self, index: usize) -> Result<(), BoxError> {
+        self.ask(index, doc! { "fsyncUnlock": 1 }).await
+    }
+
+    async fn ask(&self, index: usize, command: Document) -> Result<(), BoxError> {
+        self.direct(index).await?.database("admin").run_command(command).await?;
+        Ok(())
     }
 
     /// Kills a server as a crash of the machine would.

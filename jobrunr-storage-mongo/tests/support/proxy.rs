@@ -1,5 +1,5 @@
-//! A small TCP proxy that can cut connections: all there are, or one at the worst moment, after a command was passed on
-//! and before its answer is.
+//! A small TCP proxy that can cut connections: all there are, or one at the worst moment, before a command is passed on, or
+//! after it was and before its answer is.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,10 +14,27 @@ pub(crate) struct Proxy {
     _task: JoinSet<()>,
 }
 
+/// What is swallowed of a command, together with its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Loss {
+    /// It is never carried out.
+    Command,
+    /// It is carried out.
+    Answer,
+}
+
+/// What is to be swallowed, once.
+struct Swallow {
+    /// The name of the command, or of its collection.
+    name: &'static str,
+    /// How many of them are passed on before.
+    passed: usize,
+    loss: Loss,
+}
+
 struct Shared {
-    /// The name of the command whose answer is swallowed, once.
-    swallowed: Mutex<Option<&'static str>>,
-    /// How many answers were swallowed.
+    swallow: Mutex<Option<Swallow>>,
+    /// How many commands or answers were swallowed.
     swallows: watch::Sender<u64>,
     /// How often everything was cut.
     cuts: watch::Sender<u64>,
@@ -29,7 +46,7 @@ impl Proxy {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let port = listener.local_addr()?.port();
         let shared = Arc::new(Shared {
-            swallowed: Mutex::new(None),
+            swallow: Mutex::new(None),
             swallows: watch::Sender::new(0),
             cuts: watch::Sender::new(0),
         });
@@ -61,51 +78,72 @@ impl Proxy {
         self.shared.cuts.send_modify(|count| *count += 1);
     }
 
-    /// The answer to the next command of this name is lost together with its connection; it was carried out.
-    pub(crate) fn cut_next_answer(&self, command: &'static str) {
-        *self.shared.swallowed.lock().unwrap_or_else(PoisonError::into_inner) = Some(command);
+    /// The answer to the next command of this name, or on this collection, is lost together with its connection; it was
+    /// carried out.
+    pub(crate) fn cut_next_answer(&self, name: &'static str) {
+        self.cut_answer_after(0, name);
     }
 
-    /// How many answers were lost so far.
-    pub(crate) fn lost_answers(&self) -> u64 {
+    /// As [`cut_next_answer`](Self::cut_next_answer), after so many that are answered.
+    pub(crate) fn cut_answer_after(&self, passed: usize, name: &'static str) {
+        self.swallow(Swallow { name, passed, loss: Loss::Answer });
+    }
+
+    /// The next command of this name, or on this collection, is lost together with its connection, and never carried out.
+    pub(crate) fn lose_next_command(&self, name: &'static str) {
+        self.swallow(Swallow { name, passed: 0, loss: Loss::Command });
+    }
+
+    fn swallow(&self, swallow: Swallow) {
+        *self.shared.swallow.lock().unwrap_or_else(PoisonError::into_inner) = Some(swallow);
+    }
+
+    /// How many commands or answers were lost so far.
+    pub(crate) fn losses(&self) -> u64 {
         *self.shared.swallows.borrow()
     }
 }
 
 impl Shared {
-    /// Whether the answer to this message is to be lost.
-    fn is_to_be_lost(&self, message: &[u8]) -> bool {
-        let mut swallowed = self.swallowed.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_it = swallowed.is_some_and(|command| {
-            let name = [command.as_bytes(), &[0]].concat();
+    /// What is to be lost of this message.
+    fn loss_of(&self, message: &[u8]) -> Option<Loss> {
+        let mut swallow = self.swallow.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_meant = |swallow: &&mut Swallow| {
+            let name = [swallow.name.as_bytes(), &[0]].concat();
             message.windows(name.len()).take(64).any(|part| part == name)
-        });
-        if is_it {
-            *swallowed = None;
+        };
+        let meant = swallow.as_mut().filter(is_meant)?;
+        if let Some(passed) = meant.passed.checked_sub(1) {
+            meant.passed = passed;
+            return None;
         }
-        is_it
+        swallow.take().map(|swallow| swallow.loss)
     }
 }
 
 async fn pass_on(mut client: TcpStream, address: &str, shared: &Shared) -> std::io::Result<()> {
     let mut server = TcpStream::connect(address).await?;
     let (mut request, mut answer) = (vec![0; 1 << 16], vec![0; 1 << 16]);
-    let mut is_to_be_lost = false;
+    let mut is_lost = false;
+    let lost = || {
+        shared.swallows.send_modify(|count| *count += 1);
+        Ok(())
+    };
     loop {
         tokio::select! {
             length = client.read(&mut request) => match length? {
                 0 => return Ok(()),
                 length => {
-                    is_to_be_lost |= shared.is_to_be_lost(&request[..length]);
+                    match shared.loss_of(&request[..length]) {
+                        Some(Loss::Command) => return lost(),
+                        loss => is_lost |= loss.is_some(),
+                    }
                     server.write_all(&request[..length]).await?;
                 }
             },
             length = server.read(&mut answer) => match length? {
                 0 => return Ok(()),
-                _ if is_to_be_lost => {
-                    shared.swallows.send_modify(|count| *count += 1);
-                    return Ok(());
-                }
+                _ if is_lost => return lost(),
                 length => client.write_all(&answer[..length]).await?,
             },
         }
