@@ -2,12 +2,14 @@
 //!
 //! | what happens | hooks, in order | whose |
 //! |---|---|---|
-//! | a job is created | `on_creating`, insert, `on_created`, applied of its first state | the scheduler's |
+//! | a job is created | `on_creating`, insert, `on_created`, applied of its first state | the scheduler's; of a tick the server's |
+//! | a job is prepared for a transaction of the caller's | `on_creating`, and no other | the scheduler's |
 //! | a job is due | applied ENQUEUED | the server's that released it |
 //! | a run begins | `on_processing` (that it was claimed is no hook of its own) | the server's |
 //! | it succeeds | elect SUCCEEDED, save, applied SUCCEEDED, `on_succeeded` | the server's |
 //! | it fails, a retry follows | elect FAILED and SCHEDULED, save, applied of each, `on_failed` | the server's |
 //! | it fails for good | elect FAILED, save, applied FAILED, `on_failed_after_retries` | the server's |
+//! | its outcome is refused by the storage | elect of it; then save of FAILED in its place, applied FAILED, `on_failed_after_retries` | the server's |
 //! | it is to run later, at its own wish | elect SCHEDULED, save, applied SCHEDULED | the server's |
 //! | it is given back | save, applied ENQUEUED | the server's |
 //! | the trigger of an external job has run | elect PROCESSED, save, applied PROCESSED | the server's |
@@ -34,13 +36,18 @@ use crate::state::{Failure, HistoryEntry, IllegalTransition, JobState};
 
 /// Sees jobs on their way. Every hook does nothing unless it is written.
 ///
-/// A hook that panics is logged and passed over; no hook runs inside a transaction of the storage.
+/// A hook that panics is logged and passed over; no hook runs inside a transaction of the storage. A transaction of the
+/// caller's may be open while [`on_creating`](Self::on_creating) runs.
 ///
 /// The order for one run: `on_processing`, the handler, `elect_state`, the save, `on_state_applied` once an entry, and then one of
 /// `on_succeeded`, `on_failed` (a retry follows) and `on_failed_after_retries`.
 #[async_trait]
 pub trait JobFilter: Send + Sync + 'static {
     /// Before a job is created: may change it.
+    ///
+    /// It must be quick and not wait for the database: where the job is to go into a transaction of the caller's
+    /// ([`prepare`](crate::JobScheduler::prepare) and the `enqueue_in` of the storages), that may be open already. Whether
+    /// such a job comes to be nobody knows here, so neither `on_created` nor `on_state_applied` tells of its creation.
     fn on_creating(&self, _draft: &mut JobDraft) {}
 
     /// After a job was created: it is stored.

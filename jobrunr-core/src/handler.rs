@@ -285,6 +285,25 @@ mod tests {
     }
 
     #[test]
+    fn an_error_of_anyhow_becomes_a_failure_with_its_context_and_causes() {
+        use anyhow::Context;
+        fn parses() -> anyhow::Result<u8> {
+            let parsed: Result<u8, _> = "x".parse();
+            parsed.context("the page number was not read")
+        }
+        fn fails() -> JobResult {
+            parses()?;
+            Ok(())
+        }
+
+        let failure = fails().unwrap_err().into_failure();
+
+        assert_eq!(failure.message, "the page number was not read");
+        assert_eq!(failure.causes, ["invalid digit found in string"]);
+        assert!(failure.error_type.unwrap().ends_with("anyhow::Error"));
+    }
+
+    #[test]
     fn a_text_is_an_error_too() {
         assert_eq!(JobError::from("no paper").into_failure().message, "no paper");
     }

@@ -12,6 +12,8 @@ mod job;
 mod json_text;
 pub mod limits;
 pub mod memory;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 mod names;
 mod on_job_type;
 pub mod problems;

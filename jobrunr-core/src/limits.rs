@@ -22,6 +22,8 @@ pub const DEFAULT_MAX_PAYLOAD_BYTES: usize = 1024 * 1024;
 pub const MAX_RESULT_BYTES: usize = 1024 * 1024;
 /// Longest name of a value that running code saves with its job, in bytes.
 pub const MAX_METADATA_NAME_BYTES: usize = 256;
+/// Longest name of a step that a job does once, in bytes.
+pub const MAX_STEP_NAME_BYTES: usize = 200;
 /// Longest value that running code saves with its job, in bytes of JSON; also the longest kept result of a step.
 pub const MAX_METADATA_VALUE_BYTES: usize = 1024 * 1024;
 /// Most log lines that are kept of a job, over all its runs; what comes after is left out, with a marker.
@@ -30,6 +32,9 @@ pub const MAX_LOG_LINES: usize = 1_000;
 pub const MAX_LOG_BYTES: usize = 256 * 1024;
 /// Most ticks that a recurring job makes up for after nobody was up.
 pub const MAX_MISSED_RUNS: u32 = 1_000;
+/// Most runs that a recurring job remembers as not ended; of more, the oldest are forgotten: no tick waits for them or
+/// deletes them. No fewer than the missed runs that wait for each other.
+pub const MAX_OPEN_RUNS: usize = 1_000;
 /// Retries of a job that says nothing itself, on a server that says nothing either.
 pub const DEFAULT_RETRIES: u32 = 10;
 

@@ -123,6 +123,7 @@ mod tests {
     use chrono::DateTime;
 
     use super::*;
+    use crate::handler::Wish;
     use crate::retry::{FixedDelays, Retries};
     use crate::state::{FailureKind, JobState};
     use crate::{JobDefinition, JobId, JsonText};
@@ -139,7 +140,7 @@ mod tests {
         let definition = JobDefinition::new(job_type.parse().unwrap(), JsonText::of(&()).unwrap());
         let job = Job::new(JobId::new(), definition, JobState::enqueued(), DateTime::UNIX_EPOCH).unwrap();
         let failure = Failure::new(FailureKind::Error, "no");
-        retries.decide(&FailedRun { job: &job, failure: &failure, failures: 1 })
+        retries.decide(&FailedRun { job: &job, failure: &failure, failures: 1 }, Wish::Retry)
     }
 
     #[test]

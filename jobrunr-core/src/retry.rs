@@ -212,11 +212,14 @@ impl Retries {
         job.definition().settings.retries.unwrap_or(self.default_retries)
     }
 
-    /// What is to become of a run's job.
+    /// What is to become of a run's job, of which its handler wishes this.
     #[must_use]
-    pub fn decide(&self, failed: &FailedRun<'_>) -> RetryDecision {
+    pub fn decide(&self, failed: &FailedRun<'_>, wish: Wish) -> RetryDecision {
         if failed.failure.do_not_retry || failed.failures > self.retries_of(failed.job) {
             return RetryDecision::GiveUp;
+        }
+        if let Wish::RetryIn(delay) = wish {
+            return RetryDecision::RetryIn(delay);
         }
         let mut decisions = self.policies.iter().filter_map(|policy| policy.decide(failed));
         decisions.next().or_else(|| self.last.decide(failed)).unwrap_or(RetryDecision::GiveUp)
@@ -226,9 +229,9 @@ impl Retries {
     ///
     /// A policy that panics is passed over: the job backs off exponentially then.
     #[must_use]
-    pub fn next_retry(&self, job: &Job, failure: &Failure) -> Option<(Duration, String)> {
+    pub fn next_retry(&self, job: &Job, failure: &Failure, wish: Wish) -> Option<(Duration, String)> {
         let failed = FailedRun { job, failure, failures: job.failures().saturating_add(1) };
-        let decision = std::panic::catch_unwind(AssertUnwindSafe(|| self.decide(&failed)));
+        let decision = std::panic::catch_unwind(AssertUnwindSafe(|| self.decide(&failed, wish)));
         let decision = decision.unwrap_or_else(|_| {
             tracing::error!(job.id = %job.id(), "a retry policy panicked, so the job backs off exponentially");
             self.last.decide(&failed).unwrap_or(RetryDecision::GiveUp)
@@ -246,10 +249,9 @@ impl Retries {
         wish: Wish,
         now: DateTime<Utc>,
     ) -> Vec<JobState> {
-        let retry = self.next_retry(job, &failure);
+        let retry = self.next_retry(job, &failure, wish);
         let mut states = vec![JobState::failed(failure)];
         if let Some((delay, reason)) = retry {
-            let delay = if let Wish::RetryIn(wished) = wish { wished } else { delay };
             states.push(JobState::scheduled_in(delay, reason, now));
         }
         states
@@ -270,7 +272,11 @@ mod tests {
     }
 
     fn decide(retries: &Retries, failure: &Failure, failures: u32) -> RetryDecision {
-        retries.decide(&FailedRun { job: &job(), failure, failures })
+        decide_wishing(retries, failure, failures, Wish::Retry)
+    }
+
+    fn decide_wishing(retries: &Retries, failure: &Failure, failures: u32, wish: Wish) -> RetryDecision {
+        retries.decide(&FailedRun { job: &job(), failure, failures }, wish)
     }
 
     #[test]
@@ -313,6 +319,17 @@ mod tests {
         let failure = Failure::new(FailureKind::Error, "no").do_not_retry();
 
         assert_eq!(decide(&Retries::default(), &failure, 1), RetryDecision::GiveUp);
+    }
+
+    #[test]
+    fn a_handler_that_says_when_to_retry_is_heard_before_every_policy_while_retries_are_left() {
+        let retries = Retries::default().policy(NeverRetry);
+        let failure = Failure::new(FailureKind::Error, "busy");
+        let wish = Wish::RetryIn(Duration::from_secs(60));
+
+        let wished = RetryDecision::RetryIn(Duration::from_secs(60));
+        assert_eq!(decide_wishing(&retries, &failure, 10, wish), wished);
+        assert_eq!(decide_wishing(&retries, &failure, 11, wish), RetryDecision::GiveUp);
     }
 
     #[test]

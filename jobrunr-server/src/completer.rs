@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use jobrunr_core::storage::StorageError;
@@ -177,7 +178,11 @@ impl<'a> Completer<'a> {
                     let delay = self.back_off.failed(&error);
                     tokio::time::sleep(delay).await;
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    #[cfg(feature = "metrics")]
+                    crate::metrics::storage_failed(ATTEMPT);
+                    return Err(error);
+                }
             }
         }
     }
@@ -240,12 +245,12 @@ impl<'a> Completer<'a> {
         for job in batch.jobs {
             if lost.contains(&job.id()) {
                 #[cfg(feature = "metrics")]
-                crate::metrics::lost(&job);
+                jobrunr_core::metrics::count_lost(&job);
                 tracing::debug!(job.id = %job.id(), "an outcome was dropped: the job was changed by somebody else");
                 continue;
             }
             #[cfg(feature = "metrics")]
-            crate::metrics::settled(&job);
+            jobrunr_core::metrics::count_saved(&job, job.new_entries());
             if let JobState::Scheduled { scheduled_at, .. } = job.state() {
                 engine.job_is_due_at(*scheduled_at);
             }
@@ -259,14 +264,15 @@ impl<'a> Completer<'a> {
         engine.settled(count);
     }
 
-    /// Gives up on saving outcomes that the storage refuses; one that stands alone becomes a failure that says so.
-    async fn settle_refused(&self, part: Batch, error: &StorageError) {
-        #[cfg(feature = "metrics")]
-        crate::metrics::storage_failed(ATTEMPT);
+    /// Gives up on outcomes that the storage refuses; one that stands alone becomes a failure that says so.
+    async fn settle_refused(&mut self, mut part: Batch, error: &StorageError) {
         if let [job] = part.jobs.as_slice() {
-            let why = with_sources(error);
-            if let Err(error) = self.save_as_failed(job, &why).await {
-                tracing::error!(job.id = %job.id(), "an outcome cannot be saved ({why}), nor that it failed: {error}");
+            let (id, why) = (job.id(), with_sources(error));
+            match self.save_as_failed(&mut part, &why).await {
+                Ok(()) => return,
+                Err(error) => {
+                    tracing::error!(job.id = %id, "an outcome cannot be saved ({why}), nor that it failed: {error}");
+                }
             }
         } else {
             tracing::error!(count = part.jobs.len(), "outcomes cannot be saved: {error}");
@@ -275,17 +281,33 @@ impl<'a> Completer<'a> {
         self.engine.settled(part.jobs.len());
     }
 
-    async fn save_as_failed(&self, refused: &Job, why: &str) -> Result<(), StorageError> {
-        let Some(mut job) = self.engine.storage.find_job(refused.id()).await? else { return Ok(()) };
-        let failure =
-            Failure::new(FailureKind::Error, format!("the outcome of the run cannot be saved: {why}"));
-        if job.version() == refused.version() && job.fail(failure.do_not_retry(), self.engine.now()).is_ok() {
-            self.engine.storage.save_jobs(&[job]).await?;
-        }
-        Ok(())
+    /// Saves that a run failed because its outcome is refused; from here on that is its outcome, and settled like any other.
+    async fn save_as_failed(&mut self, part: &mut Batch, why: &str) -> Result<(), StorageError> {
+        let stored = loop {
+            self.await_lease(part).await;
+            let Some(refused) = part.jobs.first() else { return Ok(()) };
+            match self.engine.storage.find_job(refused.id()).await {
+                Err(error) if error.is_retryable() => tokio::time::sleep(self.back_off.failed(&error)).await,
+                found => break found?,
+            }
+        };
+        let refused = &part.jobs[0];
+        let own = stored.filter(|stored| stored.version() == refused.version());
+        let Some(failed) = own.and_then(|job| as_failed(job, why, self.engine.now())) else {
+            let lost = HashSet::from([refused.id()]);
+            self.settle(std::mem::take(part), &lost);
+            return Ok(());
+        };
+        part.jobs = vec![failed];
+        self.save_part(part).await
     }
 
     fn forget(&self, claims: impl Iterator<Item = Claim>) {
         self.engine.holdings.remove(claims);
     }
+}
+
+fn as_failed(mut job: Job, why: &str, now: DateTime<Utc>) -> Option<Job> {
+    let failure = Failure::new(FailureKind::Error, format!("the outcome of the run cannot be saved: {why}"));
+    job.fail(failure.do_not_retry(), now).ok().map(|()| job)
 }

@@ -1,12 +1,13 @@
 //! What the server tells the `metrics` facade: the names, units and labels, and the calls that record.
 //!
 //! The table is held against `docs/observability.md`. Where the values come from is in the calls of this module, which
-//! are all behind the feature `metrics`.
+//! are all behind the feature `metrics`; outcomes are counted by core, because schedulers save some of them.
 
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use jobrunr_core::{Job, JobState, StateName};
+use jobrunr_core::Job;
+use jobrunr_core::metrics::OUTCOMES;
 use metrics::{Unit, counter, gauge, histogram};
 use tokio::time::Instant;
 
@@ -31,7 +32,6 @@ struct Metric {
     help: &'static str,
 }
 
-const OUTCOMES: &str = "jobrunr_outcomes_total";
 const QUEUE_LATENCY: &str = "jobrunr_queue_latency_seconds";
 const PROCESSING: &str = "jobrunr_processing_seconds";
 const OCCUPIED_WORKERS: &str = "jobrunr_occupied_workers";
@@ -44,7 +44,7 @@ const METRICS: [Metric; 6] = [
         kind: Kind::Counter,
         unit: Unit::Count,
         labels: &["type", "outcome"],
-        help: "Jobs that left this server, when that was saved",
+        help: "Runs and waits for a signal that ended, when that was saved",
     },
     Metric {
         name: QUEUE_LATENCY,
@@ -103,35 +103,6 @@ pub(crate) fn claimed(jobs: usize) {
 /// Records that a call of the storage failed.
 pub(crate) fn storage_failed(operation: &'static str) {
     counter!(STORAGE_ERRORS, "operation" => operation).increment(1);
-}
-
-/// Records what became of a job whose entries were saved, before they are marked as saved.
-pub(crate) fn settled(job: &Job) {
-    count_outcome(job, outcome_of(job));
-}
-
-/// Records that what became of a job was not saved, because it was somebody else's by then.
-pub(crate) fn lost(job: &Job) {
-    count_outcome(job, "lost");
-}
-
-fn count_outcome(job: &Job, outcome: &'static str) {
-    counter!(OUTCOMES, "type" => Arc::<str>::from(job.signature().as_str()), "outcome" => outcome)
-        .increment(1);
-}
-
-/// In one word what the new entries of a job say.
-fn outcome_of(job: &Job) -> &'static str {
-    let has_failed = job.new_entries().iter().any(|entry| matches!(entry.state, JobState::Failed(_)));
-    match job.state_name() {
-        StateName::Succeeded => "succeeded",
-        StateName::Processed => "processed",
-        StateName::Failed => "failed",
-        StateName::Deleted => "deleted",
-        _ if has_failed => "retried",
-        StateName::Scheduled | StateName::Awaiting => "snoozed",
-        StateName::Enqueued | StateName::Processing => "given_back",
-    }
 }
 
 /// A run that goes on; it is measured until this is dropped.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use jobrunr_core::storage::{AwaitedJobs, Change, ChangeFeed, ChangeHub, ChangeStream};
+use jobrunr_core::storage::{Change, ChangeFeed, ChangeHub, ChangeStream};
 use jobrunr_core::{Job, JobId, JobState, QueueName, StateName};
 use mongodb::bson::{Bson, DateTime, Document, doc};
 use mongodb::options::WriteConcern;
@@ -203,10 +203,6 @@ impl ChangeFeed for MongoStorage {
             feed.listener.start(self);
         }
         changes
-    }
-
-    fn awaited_jobs(&self) -> Option<&AwaitedJobs> {
-        self.inner.feed.as_ref().and_then(|feed| feed.hub.awaited_jobs())
     }
 }
 

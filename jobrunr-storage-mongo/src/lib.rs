@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jobrunr_core::JobId;
-use jobrunr_core::storage::{ChangeFeed, SetUp, StorageError, StorageProvider};
+use jobrunr_core::storage::{AwaitedJobs, ChangeFeed, SetUp, StorageError, StorageProvider};
 use mongodb::bson::{Document, doc};
 use mongodb::options::{
     ClientOptions, CollectionOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern,
@@ -87,6 +87,7 @@ struct Inner {
     gatherer: Gatherer,
     uncertain: Uncertain,
     outbox: Outbox,
+    awaited: AwaitedJobs,
     feed: Option<Feed>,
     /// How many single commands, and how many transactions, may have a connection. A command that waits for a document
     /// of a transaction must not have the connection that the transaction needs to go on.
@@ -185,6 +186,7 @@ impl MongoStorage {
             gatherer: Gatherer::default(),
             uncertain: Uncertain::default(),
             outbox: Outbox::default(),
+            awaited: AwaitedJobs::default(),
             latest_time: AtomicI64::new(i64::MIN),
             reported: Mutex::default(),
             has_transactions,
@@ -287,6 +289,10 @@ impl StorageProvider for MongoStorage {
 
     fn changes(&self) -> Option<&dyn ChangeFeed> {
         self.inner.feed.is_some().then_some(self as &dyn ChangeFeed)
+    }
+
+    fn awaited_jobs(&self) -> &AwaitedJobs {
+        &self.inner.awaited
     }
 
     async fn close(&self) {

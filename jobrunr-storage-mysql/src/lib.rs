@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
-use jobrunr_core::storage::{ChangeFeed, SetUp, StorageError, StorageProvider};
+use jobrunr_core::storage::{AwaitedJobs, ChangeFeed, SetUp, StorageError, StorageProvider};
 use jobrunr_storage_sql::TablePrefix;
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlPool, MySqlPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row};
@@ -216,6 +216,10 @@ impl StorageProvider for MySqlStorage {
     /// Neither MySQL nor MariaDB tells anybody that something changed: servers look for themselves.
     fn changes(&self) -> Option<&dyn ChangeFeed> {
         None
+    }
+
+    fn awaited_jobs(&self) -> &AwaitedJobs {
+        &self.shared.awaited
     }
 
     async fn close(&self) {

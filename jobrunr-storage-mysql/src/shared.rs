@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use jobrunr_core::JobId;
-use jobrunr_core::storage::StorageError;
+use jobrunr_core::storage::{AwaitedJobs, StorageError};
 use jobrunr_storage_sql::{Gatherer, TablePrefix};
 use sqlx::MySql;
 use sqlx::mysql::MySqlPool;
@@ -35,6 +35,7 @@ pub(crate) struct Shared {
     pub(crate) begin_snapshot: Statement,
     pub(crate) dictionary: Dictionary,
     pub(crate) gatherer: Gatherer<SingleInserts>,
+    pub(crate) awaited: AwaitedJobs,
     /// The row among those of [`count_ended`](Statements::count_ended) that this storage adds to.
     pub(crate) shard: i64,
     /// Most bytes in one statement.
@@ -93,6 +94,7 @@ impl Shared {
             ),
             dictionary: Dictionary::default(),
             gatherer: Gatherer::default(),
+            awaited: AwaitedJobs::default(),
             shard: fastrand::i64(0..SHARDS),
             // Half of what the server takes, since lengths and other values go along; no more than is good for it.
             max_statement_bytes: (max_packet_bytes / 2).min(4 * 1024 * 1024),

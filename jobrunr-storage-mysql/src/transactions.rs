@@ -64,7 +64,8 @@ impl MySqlStorage {
 pub trait EnqueueIn {
     /// Creates a job to be run as soon as the transaction is committed and a worker is free.
     ///
-    /// Client filters hear of its creation; that it was created nobody is told.
+    /// Filters may change it in `on_creating`, which runs while the transaction is open; neither `on_created` nor
+    /// `on_state_applied` tells of its creation, since nobody knows whether the transaction will be committed.
     ///
     /// # Errors
     /// As [`JobScheduler::enqueue`], and [`StorageError::Unsupported`] if the scheduler's storage is another one.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use jobrunr_core::storage::{AwaitedJobs, Change, ChangeFeed, ChangeHub, ChangeStream, StorageError};
+use jobrunr_core::storage::{Change, ChangeFeed, ChangeHub, ChangeStream, StorageError};
 use jobrunr_core::{Job, JobId, JobState, QueueName, StateName};
 use jobrunr_storage_sql::{from_micros, micros};
 use sqlx::pool::PoolConnection;
@@ -199,10 +199,6 @@ impl ChangeFeed for PostgresStorage {
             feed.listener.start(self);
         }
         changes
-    }
-
-    fn awaited_jobs(&self) -> Option<&AwaitedJobs> {
-        self.inner.feed.as_ref().and_then(|feed| feed.hub.awaited_jobs())
     }
 }
 

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jobrunr_core::JobId;
-use jobrunr_core::storage::{ChangeFeed, SetUp, StorageError, StorageProvider};
+use jobrunr_core::storage::{AwaitedJobs, ChangeFeed, SetUp, StorageError, StorageProvider};
 use jobrunr_storage_sql::{Gatherer, TablePrefix, Unreadable};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgConnection, PgPool, Row};
@@ -77,6 +77,7 @@ struct Inner {
     gatherer: Gatherer<SmallInserts>,
     uncertain: Uncertain,
     outbox: Outbox,
+    awaited: AwaitedJobs,
     feed: Option<Feed>,
     /// Calls and tasks under way; closed when the storage is.
     under_way: TaskTracker,
@@ -145,6 +146,7 @@ impl PostgresStorage {
             gatherer: Gatherer::default(),
             uncertain: Uncertain::default(),
             outbox: Outbox::default(),
+            awaited: AwaitedJobs::default(),
             feed,
             under_way,
             pool,
@@ -222,6 +224,10 @@ impl StorageProvider for PostgresStorage {
 
     fn changes(&self) -> Option<&dyn ChangeFeed> {
         self.inner.feed.is_some().then_some(self as &dyn ChangeFeed)
+    }
+
+    fn awaited_jobs(&self) -> &AwaitedJobs {
+        &self.inner.awaited
     }
 
     async fn close(&self) {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use jobrunr_core::storage::{AwaitedJobs, Change, ChangeFeed, ChangeHub, ChangeStream, StorageError};
+use jobrunr_core::storage::{Change, ChangeFeed, ChangeHub, ChangeStream, StorageError};
 use jobrunr_core::{Job, JobId, JobState, QueueName, StateName};
 use redis::cmd;
 use tokio::time::Instant;
@@ -185,10 +185,6 @@ impl ChangeFeed for RedisStorage {
             feed.listener.start(&feed.hub, &Arc::downgrade(&self.inner));
         }
         changes
-    }
-
-    fn awaited_jobs(&self) -> Option<&AwaitedJobs> {
-        self.inner.feed.hub.awaited_jobs()
     }
 }
 

@@ -23,7 +23,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use jobrunr_core::storage::{ChangeFeed, SetUp, StorageError, StorageProvider};
+use jobrunr_core::storage::{AwaitedJobs, ChangeFeed, SetUp, StorageError, StorageProvider};
 use tokio_util::task::TaskTracker;
 
 use changes::{Feed, Outbox};
@@ -69,6 +69,7 @@ struct Inner {
     uncertain: Uncertain,
     barrier: Barrier,
     outbox: Outbox,
+    awaited: AwaitedJobs,
     feed: Feed,
     /// Calls and tasks under way; closed when the storage is.
     under_way: TaskTracker,
@@ -115,6 +116,7 @@ impl RedisStorage {
             uncertain: Uncertain::default(),
             barrier: Barrier::default(),
             outbox: Outbox::default(),
+            awaited: AwaitedJobs::default(),
             link,
             keys,
             options,
@@ -143,6 +145,10 @@ impl StorageProvider for RedisStorage {
 
     fn changes(&self) -> Option<&dyn ChangeFeed> {
         Some(self)
+    }
+
+    fn awaited_jobs(&self) -> &AwaitedJobs {
+        &self.inner.awaited
     }
 
     async fn close(&self) {

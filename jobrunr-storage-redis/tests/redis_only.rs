@@ -25,6 +25,8 @@ mod hints;
 mod lanes;
 #[path = "redis_only/outage.rs"]
 mod outage;
+#[path = "redis_only/recurring.rs"]
+mod recurring;
 #[path = "redis_only/schema.rs"]
 mod schema;
 #[path = "redis_only/scripts.rs"]

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use jobrunr_core::storage::{AwaitedJobs, Change, ChangeFeed, ChangeHub, ChangeStream};
+use jobrunr_core::storage::{Change, ChangeFeed, ChangeHub, ChangeStream};
 use jobrunr_core::{JobId, QueueName, StateName};
 use jobrunr_storage_sql::from_micros;
 use uuid::Uuid;
@@ -28,10 +28,6 @@ impl ChangeFeed for SqliteStorage {
         let stream = self.hub().subscribe();
         self.watch();
         stream
-    }
-
-    fn awaited_jobs(&self) -> Option<&AwaitedJobs> {
-        self.hub().awaited_jobs()
     }
 }
 

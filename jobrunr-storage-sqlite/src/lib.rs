@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use jobrunr_core::JobId;
-use jobrunr_core::storage::{ChangeFeed, ChangeHub, SetUp, StorageError, StorageProvider};
+use jobrunr_core::storage::{AwaitedJobs, ChangeFeed, ChangeHub, SetUp, StorageError, StorageProvider};
 use jobrunr_storage_sql::TablePrefix;
 
 pub use options::{Durability, SqliteOptions};
@@ -53,6 +53,7 @@ struct Shared {
     prefix: TablePrefix,
     statements: Arc<Statements>,
     hub: Arc<ChangeHub>,
+    awaited: AwaitedJobs,
     writer: Writer,
     /// `None` where the database is in memory: there the writer's is the only connection.
     readers: Option<Readers>,
@@ -108,8 +109,17 @@ impl SqliteStorage {
             Location::File(path) => Some(Readers::start(path.clone(), &options, &statements)?),
             Location::Memory => None,
         };
-        let (latest_time, reported) = (AtomicI64::new(i64::MIN), Mutex::default());
-        let shared = Shared { options, prefix, statements, hub, writer, readers, latest_time, reported };
+        let shared = Shared {
+            options,
+            prefix,
+            statements,
+            hub,
+            awaited: AwaitedJobs::default(),
+            writer,
+            readers,
+            latest_time: AtomicI64::new(i64::MIN),
+            reported: Mutex::default(),
+        };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -231,6 +241,10 @@ impl StorageProvider for SqliteStorage {
 
     fn changes(&self) -> Option<&dyn ChangeFeed> {
         Some(self)
+    }
+
+    fn awaited_jobs(&self) -> &AwaitedJobs {
+        &self.shared.awaited
     }
 
     async fn close(&self) {

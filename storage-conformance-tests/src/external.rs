@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use futures_util::future::try_join_all;
+use futures_util::future::{FutureExt, try_join_all};
 use jobrunr_core::limits::MAX_RESULT_BYTES;
 use jobrunr_core::retry::{FixedDelays, Retries};
 use jobrunr_core::storage::{JobQuery, SaveConflict, StorageExt};
@@ -192,6 +192,22 @@ pub async fn a_result_is_awaited_by_another_process(fixture: &Fixture<'_>) -> Sc
     let waiting = house.parked(a_film(9)).await?;
     let answer = house.there.await_result::<u64>(waiting, Duration::from_millis(20)).await;
     assert!(matches!(answer, Err(AwaitError::TimedOut { state: StateName::Processed, .. })), "{answer:?}");
+    Ok(())
+}
+
+/// Who waits in the process that ends a job has the news of it when it is saved, and need not look.
+pub async fn who_waits_beside_the_one_that_ends_a_job_is_told(fixture: &Fixture<'_>) -> ScenarioResult {
+    let house = House::of(fixture).await?;
+    let signalled = house.parked(a_film(1)).await?;
+    let deleted = house.parked(a_film(2)).await?;
+    let waits = [signalled, deleted].map(|id| house.near.awaited_jobs().begin_wait(id));
+    assert!(waits.iter().all(|wait| wait.news().now_or_never().is_none()), "they have not ended");
+
+    house.here.signal_succeeded(signalled, ()).await?;
+    house.here.delete(deleted, "not needed").await?;
+
+    let told = waits.iter().map(|wait| wait.news().now_or_never().is_some()).collect::<Vec<_>>();
+    assert_eq!(told, [true, true]);
     Ok(())
 }
 

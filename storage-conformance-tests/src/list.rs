@@ -141,6 +141,7 @@ macro_rules! with_every_scenario {
             external::a_signal_for_the_wrong_job_changes_nothing [6] [];
             external::what_waits_for_a_signal_is_found_by_its_label [37] [];
             external::a_result_is_awaited_by_another_process [6] [];
+            external::who_waits_beside_the_one_that_ends_a_job_is_told [6] [];
             external::a_result_of_the_largest_size_is_kept_and_a_larger_one_refused [6] [];
 
             context::what_a_run_saves_is_there_at_once_and_takes_no_version [13] [];

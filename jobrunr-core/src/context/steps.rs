@@ -7,9 +7,11 @@ use super::JobContext;
 use super::metadata::{decode, encode};
 use super::notebook::Notebook;
 use crate::handler::{JobError, JobResult};
-use crate::limits::MAX_METADATA_NAME_BYTES;
+use crate::limits::{MAX_METADATA_NAME_BYTES, MAX_STEP_NAME_BYTES};
 
 const PREFIX: &str = "jobrunr-step-";
+const _: () =
+    assert!(PREFIX.len() + MAX_STEP_NAME_BYTES <= MAX_METADATA_NAME_BYTES, "every name of a step is kept");
 
 impl JobContext {
     /// Does a step of the work unless an earlier run has done it, and returns its result either way.
@@ -32,7 +34,8 @@ impl JobContext {
     ///
     /// # Errors
     /// The error of the step. An error that says so if its result cannot be stored, or if a stored one does not fit `T`
-    /// any more; if the name is empty or over 200 bytes; if a step of this name is under way in this run.
+    /// any more; if the name is empty or longer than [`MAX_STEP_NAME_BYTES`]; if a step of this name is under way in this
+    /// run.
     pub async fn run_step_once<T, F>(&self, name: &str, step: F) -> JobResult<T>
     where
         T: Serialize + DeserializeOwned + Send + Sync,
@@ -53,14 +56,13 @@ impl JobContext {
 }
 
 fn key_of(name: &str) -> JobResult<String> {
-    let key = format!("{PREFIX}{name}");
-    if name.is_empty() || key.len() > MAX_METADATA_NAME_BYTES {
+    if !(1..=MAX_STEP_NAME_BYTES).contains(&name.len()) {
         return Err(JobError::do_not_retry(format!(
-            "the name of a step has 1 to 200 bytes, not {}",
+            "the name of a step has 1 to {MAX_STEP_NAME_BYTES} bytes, not {}",
             name.len()
         )));
     }
-    Ok(key)
+    Ok(format!("{PREFIX}{name}"))
 }
 
 /// That a step is under way: two futures of one run must not do it side by side.
@@ -78,5 +80,26 @@ impl<'a> UnderWay<'a> {
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
         self.notebook.with(|pages| pages.steps.remove(self.name));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_step_has_as_many_bytes_as_the_limit_says_and_no_more() {
+        for name in ["a".repeat(MAX_STEP_NAME_BYTES), "s".to_owned()] {
+            assert_eq!(key_of(&name).unwrap(), format!("jobrunr-step-{name}"));
+        }
+        for name in ["a".repeat(MAX_STEP_NAME_BYTES + 1), "é".repeat(MAX_STEP_NAME_BYTES), String::new()] {
+            let refused = key_of(&name).unwrap_err().into_failure();
+            assert!(
+                refused.message.starts_with("the name of a step has 1 to 200 bytes, not "),
+                "{}",
+                refused.message
+            );
+            assert!(refused.do_not_retry);
+        }
     }
 }

@@ -33,7 +33,7 @@ use async_trait::async_trait;
 use changes::Feeds;
 pub use options::MemoryStorageOptions;
 
-use crate::storage::{ChangeFeed, ChangeHub, SetUp, StorageError, StorageProvider};
+use crate::storage::{AwaitedJobs, ChangeFeed, ChangeHub, SetUp, StorageError, StorageProvider};
 
 const PROVIDER: &str = "memory";
 
@@ -84,6 +84,7 @@ struct Handle {
     /// Written and read under the lock of the content only, so that closing waits for the call under way.
     is_closed: AtomicBool,
     hub: Arc<ChangeHub>,
+    awaited: AwaitedJobs,
 }
 
 impl MemoryStorage {
@@ -109,7 +110,11 @@ impl MemoryStorage {
     }
 
     fn on(database: Arc<Database>) -> Self {
-        let handle = Handle { is_closed: AtomicBool::new(false), hub: database.feeds.add() };
+        let handle = Handle {
+            is_closed: AtomicBool::new(false),
+            hub: database.feeds.add(),
+            awaited: AwaitedJobs::default(),
+        };
         Self { database, handle: Arc::new(handle) }
     }
 
@@ -155,6 +160,10 @@ impl StorageProvider for MemoryStorage {
 
     fn changes(&self) -> Option<&dyn ChangeFeed> {
         Some(&*self.handle.hub)
+    }
+
+    fn awaited_jobs(&self) -> &AwaitedJobs {
+        &self.handle.awaited
     }
 
     async fn close(&self) {

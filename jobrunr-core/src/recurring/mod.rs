@@ -18,6 +18,7 @@ use crate::clock::to_micros;
 use crate::ids::{JobId, Version};
 use crate::job::{JobDefinition, JobMetadata, JobSettings};
 use crate::json_text::JsonText;
+use crate::limits::MAX_OPEN_RUNS;
 use crate::names::{JobSignature, Labels, QueueName, RecurringJobId};
 use crate::request::JobDraft;
 use crate::schedule::RecurringSchedule;
@@ -47,7 +48,8 @@ pub struct RecurringJob {
     pub next_run_at: Option<DateTime<Utc>>,
     /// When the recurring job removes itself; from then on there are no ticks.
     pub delete_at: Option<DateTime<Utc>>,
-    /// Its runs that had not ended when they were looked at last, oldest first. Not kept where runs may overlap.
+    /// Its runs that had not ended when they were looked at last, oldest first, the latest
+    /// [`MAX_OPEN_RUNS`](crate::limits::MAX_OPEN_RUNS) of them. Not kept where runs may overlap.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub open_runs: Vec<JobId>,
     /// When it was created.
@@ -92,6 +94,13 @@ impl RecurringJob {
     /// Notes which tick comes next; `None` = none.
     pub fn set_next_tick(&mut self, tick: Option<DateTime<Utc>>) {
         self.next_run_at = [tick, self.delete_at].into_iter().flatten().min();
+    }
+
+    /// Notes runs that have not ended, the latest last; the oldest are forgotten where there are too many.
+    pub fn note_open_runs(&mut self, runs: impl IntoIterator<Item = JobId>) {
+        self.open_runs.extend(runs);
+        let too_many = self.open_runs.len().saturating_sub(MAX_OPEN_RUNS);
+        self.open_runs.drain(..too_many);
     }
 
     /// Whether its time is over: it is to be removed.

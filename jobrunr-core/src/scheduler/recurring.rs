@@ -1,6 +1,7 @@
 //! Recurring jobs: saving, pausing, triggering and deleting them. Their runs are created by the servers.
 
 use chrono::{DateTime, Utc};
+use futures_util::future::join_all;
 
 use super::{JobScheduler, MAX_TRIES, SchedulerError};
 use crate::ids::{JobId, Version};
@@ -16,6 +17,9 @@ use crate::storage::{JobCursor, JobQuery, RecurringJobQuery, RecurringSave, Stor
 
 /// How many runs of a deleted recurring job are looked at in one step.
 const PAGE: usize = 1_000;
+/// How many of the oldest open runs are looked at when one is triggered: more than one, so that those that have ended grow
+/// fewer, and few, so that it costs little where none has.
+const LOOKED_AT: usize = 8;
 
 impl JobScheduler {
     /// Runs the request at every tick of the schedule: a cron expression as text or [`Cron`](crate::schedule::Cron), with or
@@ -204,29 +208,52 @@ impl JobScheduler {
 
     /// Creates a run of a recurring job at once, beside its ticks and whether or not it is paused; returns the run's id.
     ///
+    /// Ticks have to know of the run, for their overlap policy. If that cannot be stored the run exists all the same: it is
+    /// logged, and ticks take no notice of the run. They know of the latest
+    /// [`MAX_OPEN_RUNS`](crate::limits::MAX_OPEN_RUNS) that have not ended.
+    ///
     /// # Errors
-    /// As [`pause_recurring_job`](Self::pause_recurring_job), and [`SchedulerError::Invalid`] if a filter spoils the run.
+    /// [`SchedulerError::NoRecurringJob`], [`SchedulerError::Storage`], and [`SchedulerError::Invalid`] if a filter spoils the
+    /// run; no run was created then, unless it is the answer of the storage to its creation that was lost.
     pub async fn trigger_recurring_job(&self, id: &RecurringJobId) -> Result<JobId, SchedulerError> {
         let now = self.now().await?;
         let recurring = self.storage.find_recurring_job(id).await?;
         let recurring = recurring.ok_or_else(|| SchedulerError::NoRecurringJob(id.clone()))?;
         let mut run = self.filtered(recurring.run_on_request(), now)?;
         let is_new = self.storage.insert_job(&mut run).await?;
+        if recurring.overlap != OverlapPolicy::Allow {
+            match self.note_open_run(&recurring, run.id()).await {
+                Ok(()) | Err(SchedulerError::NoRecurringJob(_)) => {}
+                // Who is given an error tries again, and would have a second run.
+                Err(error) => {
+                    tracing::warn!(job.id = %run.id(), recurring_job.id = %id, "ticks take no notice of a triggered run: {error}");
+                }
+            }
+        }
         if is_new && !self.filters.is_empty() {
             self.filters.created(&run).await;
         }
-        if recurring.overlap != OverlapPolicy::Allow {
-            let noted = self.change_recurring("trigger", id, |job, _| {
-                job.open_runs.push(run.id());
-                Ok(())
-            });
-            match noted.await {
-                // The run exists all the same.
-                Ok(()) | Err(SchedulerError::NoRecurringJob(_)) => {}
-                Err(error) => return Err(error),
-            }
-        }
         Ok(run.id())
+    }
+
+    /// Has the ticks of a recurring job know of a run beside them.
+    async fn note_open_run(&self, recurring: &RecurringJob, run: JobId) -> Result<(), SchedulerError> {
+        let ended = self.ended_among_oldest(&recurring.open_runs).await;
+        self.change_recurring("trigger", &recurring.id, |job, _| {
+            job.open_runs.retain(|open| !ended.contains(open));
+            job.note_open_runs([run]);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Those of the oldest runs that are known to have ended; none where there are only a few, which a tick will look at.
+    async fn ended_among_oldest(&self, runs: &[JobId]) -> Vec<JobId> {
+        let Some(oldest) = runs.get(..LOOKED_AT) else { return Vec::new() };
+        let found = join_all(oldest.iter().map(|id| self.storage.find_job(*id))).await;
+        let has_ended = |run: Option<Job>| run.is_none_or(|run| run.state_name().is_final());
+        let looked_at = oldest.iter().copied().zip(found);
+        looked_at.filter_map(|(id, found)| found.is_ok_and(has_ended).then_some(id)).collect()
     }
 
     /// Removes a recurring job, and with it those of its runs that have not started; tells whether it was there.
@@ -261,6 +288,7 @@ impl JobScheduler {
         }
         let entries = run.new_entries().to_vec();
         if self.storage.save_all(std::slice::from_mut(&mut run)).await?.is_empty() {
+            self.storage.tell_ended([&run]);
             self.filters.applied(&run, &entries).await;
         }
         Ok(())

@@ -11,7 +11,7 @@ use crate::ids::JobId;
 use crate::job::Job;
 use crate::json_text::JsonText;
 use crate::state::{Failure, JobState, StateName};
-use crate::storage::{Change, ChangeStream, JobWait, StorageError};
+use crate::storage::{Change, ChangeStream, StorageError};
 
 /// The shortest and the longest pause between two looks.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
@@ -67,12 +67,13 @@ pub enum AwaitError {
 impl JobScheduler {
     /// Waits until the job has succeeded, and returns its result: what the handler or a signal gave.
     ///
-    /// If the job is ended through the same storage value in this process, by its server or a signal, this is awake at
-    /// once; on MySQL and MariaDB it is not. If another process ends it, storages tell of deletions only, the in-memory one
-    /// of all: here it looks, after pauses that grow with the time waited, from 5 ms to at most a second. It looks at
-    /// least once, whatever the timeout; a storage that is away
-    /// meanwhile is asked again. A job that succeeded has its result until it is purged. A job without a result gives
-    /// one that is written as `null`: `()`, or `None`.
+    /// If the job is ended through the same storage value in this process, or a clone of it, by its server, a signal or a
+    /// deletion, this is awake at once, whatever the storage. If another process ends it, storages with a
+    /// [`ChangeFeed`](crate::storage::ChangeFeed) tell of deletions only, the in-memory one of all: here it looks, after pauses
+    /// that grow with the time waited, from 5 ms to at most a second. It looks at least once, whatever the timeout, and no
+    /// look takes longer than what is left of it, or a second; a storage that is away meanwhile is asked again. A job that
+    /// succeeded has its result until it is purged. A job without a result gives one that is written as `null`: `()`, or
+    /// `None`.
     ///
     /// ```
     /// # use std::{sync::Arc, time::Duration};
@@ -101,11 +102,13 @@ impl JobScheduler {
     ) -> Result<T, AwaitError> {
         let started_at = Instant::now();
         // Race: whatever changes after the first look, there is news of it for who has begun to wait.
-        let wait = self.storage.awaited_jobs().map(|jobs| jobs.begin_wait(id));
+        let wait = self.storage.awaited_jobs().begin_wait(id);
         let mut hints = self.storage.changes().map(|changes| changes.subscribe());
-        let mut seen = self.look(id).await;
+        let mut not_yet = AwaitError::Storage(self.unanswered());
         loop {
-            let not_yet = match seen {
+            let left = timeout.saturating_sub(started_at.elapsed()).max(PAUSES.1);
+            let Ok(seen) = tokio::time::timeout(left, self.look(id)).await else { return Err(not_yet) };
+            not_yet = match seen {
                 Ok(Seen::Succeeded(result)) => return decode(id, result.as_ref()),
                 Ok(Seen::Unfinished(state)) => AwaitError::TimedOut { id, timeout, state },
                 Err(AwaitError::Storage(error)) if error.is_retryable() => AwaitError::Storage(error),
@@ -119,17 +122,18 @@ impl JobScheduler {
             // Either there is news, or it is time to look.
             let _ = tokio::time::timeout(pause, async {
                 tokio::select! {
-                    () = end_of_wait(wait.as_ref()) => {}
+                    () = wait.news() => {}
                     () = news_of(id, hints.as_mut()) => {}
                 }
             })
             .await;
-            let left = timeout.saturating_sub(started_at.elapsed()).max(PAUSES.1);
-            seen = match tokio::time::timeout(left, self.look(id)).await {
-                Ok(seen) => seen,
-                Err(_) => return Err(not_yet),
-            };
         }
+    }
+
+    /// What is known of a job until the storage has answered for the first time.
+    fn unanswered(&self) -> StorageError {
+        let source = "the storage did not answer in time".into();
+        StorageError::Unavailable { provider: self.storage.name(), operation: "find a job", source }
     }
 
     async fn look(&self, id: JobId) -> Result<Seen, AwaitError> {
@@ -158,14 +162,6 @@ fn end_of(job: &Job) -> Result<Seen, AwaitError> {
 fn decode<T: DeserializeOwned>(id: JobId, result: Option<&JsonText>) -> Result<T, AwaitError> {
     let decoded = serde_json::from_str(result.map_or("null", JsonText::as_str));
     decoded.map_err(|source| AwaitError::Unfit { id, type_name: std::any::type_name::<T>(), source })
-}
-
-/// Waits until this process has ended the job; for ever if it would not know.
-async fn end_of_wait(wait: Option<&JobWait<'_>>) {
-    match wait {
-        Some(wait) => wait.news().await,
-        None => std::future::pending().await,
-    }
 }
 
 /// Waits for a hint that the job may have changed; for ever if there are no hints (any more).

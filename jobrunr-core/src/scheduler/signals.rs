@@ -225,6 +225,8 @@ impl JobScheduler {
             let entries = job.new_entries().to_vec();
             match self.storage.save_job(&mut job).await {
                 Ok(()) => {
+                    #[cfg(feature = "metrics")]
+                    crate::metrics::count_saved(&job, &entries);
                     self.storage.tell_ended([&job]);
                     self.filters.applied(&job, &entries).await;
                     self.filters.ended(&job, &entries).await;

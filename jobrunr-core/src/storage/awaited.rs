@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::{ChangeFeed, StorageProvider};
+use super::StorageProvider;
 use crate::ids::JobId;
 use crate::job::Job;
 
-/// Jobs whose end somebody in this process waits for.
+/// Jobs whose end somebody in this process waits for; each storage keeps one such list.
 #[derive(Debug, Default)]
 pub struct AwaitedJobs {
     /// How many waits there are, so that where there are none the end of a job costs one look at this.
@@ -76,17 +76,9 @@ impl Drop for JobWait<'_> {
 }
 
 impl dyn StorageProvider {
-    /// The jobs whose end is waited for on this storage in this process, if it keeps such a list.
-    #[must_use]
-    pub fn awaited_jobs(&self) -> Option<&AwaitedJobs> {
-        self.changes().and_then(ChangeFeed::awaited_jobs)
-    }
-
     /// Tells who waits in this process for these jobs, of those that have ended, that they have; for who has saved them.
     pub fn tell_ended<'a>(&self, saved: impl IntoIterator<Item = &'a Job>) {
-        if let Some(awaited) = self.awaited_jobs() {
-            awaited.tell(saved);
-        }
+        self.awaited_jobs().tell(saved);
     }
 }
 

@@ -5,7 +5,6 @@ use std::pin::Pin;
 use futures_util::stream::{self, Stream};
 use tokio::sync::broadcast;
 
-use super::AwaitedJobs;
 use crate::ids::JobId;
 use crate::names::QueueName;
 use crate::state::StateName;
@@ -24,14 +23,6 @@ pub trait ChangeFeed: Send + Sync {
     /// A stream of the hints from now on. A subscriber that is slow, or gone, holds up nobody. On a storage that was
     /// closed the stream ends at once.
     fn subscribe(&self) -> ChangeStream;
-
-    /// The jobs whose end is waited for on this storage in this process; a [`ChangeHub`] keeps the list.
-    ///
-    /// The storage has nothing to do with it: servers and schedulers tell what they have saved to who waits here. Without
-    /// a list a wait looks now and then.
-    fn awaited_jobs(&self) -> Option<&AwaitedJobs> {
-        None
-    }
 }
 
 /// The hints one subscriber gets; it ends when the storage is closed.
@@ -68,7 +59,6 @@ pub enum Change {
 #[derive(Debug)]
 pub struct ChangeHub {
     sender: std::sync::Mutex<Option<broadcast::Sender<Change>>>,
-    awaited: AwaitedJobs,
 }
 
 /// How many hints a subscriber may be behind before they are replaced by one `Resync`.
@@ -78,10 +68,7 @@ impl ChangeHub {
     /// A hub without subscribers.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            sender: std::sync::Mutex::new(Some(broadcast::channel(BACKLOG).0)),
-            awaited: AwaitedJobs::default(),
-        }
+        Self { sender: std::sync::Mutex::new(Some(broadcast::channel(BACKLOG).0)) }
     }
 
     fn sender(&self) -> Option<broadcast::Sender<Change>> {
@@ -126,10 +113,6 @@ impl ChangeFeed for ChangeHub {
             };
             Some((change, receiver))
         }))
-    }
-
-    fn awaited_jobs(&self) -> Option<&AwaitedJobs> {
-        Some(&self.awaited)
     }
 }
 

@@ -72,6 +72,14 @@ pub trait StorageProvider:
     /// The feed of hints about changes, if this storage has one.
     fn changes(&self) -> Option<&dyn ChangeFeed>;
 
+    /// The jobs whose end is waited for on this storage in this process: a field of it, the same for all its clones.
+    ///
+    /// The storage has nothing more to do with it: servers and schedulers note here whom they wait for, and tell what they
+    /// have saved.
+    ///
+    /// *Held by* the scenario `who_waits_beside_the_one_that_ends_a_job_is_told`.
+    fn awaited_jobs(&self) -> &AwaitedJobs;
+
     /// Ends the use of this storage in this process: waits for what is under way, lets go of connections and files.
     ///
     /// *Promises:* every later call fails with [`StorageError::Closed`]; closing twice is fine; a call that races with it

@@ -70,16 +70,32 @@ impl<'a> Rounds<'a> {
 
 /// Saves jobs and has the filters told of those that were not changed by somebody else meanwhile; returns how many.
 async fn save(engine: &Engine, jobs: Vec<Job>) -> Result<usize, StorageError> {
+    save_noting(engine, jobs, |_| {}).await
+}
+
+/// The same for jobs whose run, or whose wait for a signal, ends with it: for the metrics that is an outcome.
+async fn save_ends(engine: &Engine, jobs: Vec<Job>) -> Result<usize, StorageError> {
+    #[cfg(feature = "metrics")]
+    let note = |job: &Job| jobrunr_core::metrics::count_saved(job, job.new_entries());
+    #[cfg(not(feature = "metrics"))]
+    let note = |_: &Job| {};
+    save_noting(engine, jobs, note).await
+}
+
+/// Saves jobs, notes those that were not changed by somebody else meanwhile and has the filters told of them.
+async fn save_noting(engine: &Engine, jobs: Vec<Job>, note: impl Fn(&Job)) -> Result<usize, StorageError> {
     if jobs.is_empty() {
         return Ok(0);
     }
     let conflicts = engine.storage.save_jobs(&jobs).await?.conflicts;
     engine.storage.tell_ended(&jobs);
     let saved = jobs.len() - conflicts.len();
-    if !engine.filters.is_empty() {
-        let conflicts: HashSet<_> = conflicts.into_iter().collect();
-        let winners = jobs.into_iter().filter(|job| !conflicts.contains(&job.id()));
-        winners.for_each(|job| engine.tell_filters(Saved::now(job)));
+    let conflicts: HashSet<_> = conflicts.into_iter().collect();
+    for job in jobs.into_iter().filter(|job| !conflicts.contains(&job.id())) {
+        note(&job);
+        if !engine.filters.is_empty() {
+            engine.tell_filters(Saved::now(job));
+        }
     }
     Ok(saved)
 }

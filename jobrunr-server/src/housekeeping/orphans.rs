@@ -3,10 +3,11 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use jobrunr_core::handler::Wish;
 use jobrunr_core::storage::{JobCursor, JobOrder, JobQuery, OrderField, StorageError};
 use jobrunr_core::{Failure, FailureKind, Job, JobState, ServerId, StateName};
 
-use super::{Rounds, save};
+use super::{Rounds, save_ends};
 use crate::engine::Engine;
 use crate::options::HOUSEKEEPING_PAGE;
 
@@ -34,7 +35,7 @@ async fn rescue(engine: &Engine) -> Result<(), StorageError> {
         let is_orphan = |job: &Job| job.server_id().is_some_and(|id| !announced.contains(&id));
         let mut orphans: Vec<Job> = page.into_iter().filter(is_orphan).collect();
         orphans.iter_mut().for_each(|job| fail(engine, job));
-        let rescued = save(engine, orphans).await?;
+        let rescued = save_ends(engine, orphans).await?;
         if rescued > 0 {
             tracing::warn!(count = rescued, "jobs of servers that are gone were rescued");
         }
@@ -55,7 +56,7 @@ fn fail(engine: &Engine, job: &mut Job) {
     let server = job.server().map_or_else(String::new, |server| format!(" {} ({})", server.name, server.id));
     let message = format!("the server{server} that ran the job is gone");
     let failure = Failure::new(FailureKind::Orphaned, message);
-    let retry = engine.retries.next_retry(job, &failure);
+    let retry = engine.retries.next_retry(job, &failure, Wish::Retry);
     let mut states = vec![JobState::failed(failure)];
     if let Some((_, reason)) = retry {
         states.push(JobState::Enqueued { reason: Some(reason), starts_afresh: false });

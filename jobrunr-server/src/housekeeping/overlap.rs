@@ -1,6 +1,9 @@
 //! What a tick's run does while earlier runs of its recurring job have not ended.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Utc};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use jobrunr_core::recurring::{OverlapPolicy, RecurringJob};
 use jobrunr_core::storage::StorageError;
 use jobrunr_core::{Job, JobId, StateName};
@@ -8,6 +11,8 @@ use jobrunr_core::{Job, JobId, StateName};
 use super::save;
 use crate::engine::Engine;
 
+/// How many runs are looked at, or deleted, at once.
+const AT_ONCE: usize = 16;
 /// How often a run is tried to be deleted that others keep changing.
 const MAX_TRIES: usize = 20;
 
@@ -33,10 +38,12 @@ pub(super) async fn starts(
     let id = recurring.id.clone();
     let run_id = |tick: &DateTime<Utc>| JobId::of_tick(&id, *tick);
     // Who died before it could save that a tick was dealt with may have created its run.
-    let mut earlier = std::mem::take(&mut recurring.open_runs);
     let first_due = recurring.next_tick_at().map(|tick| run_id(&tick));
-    earlier.extend(first_due.filter(|run| !earlier.contains(run)));
-    earlier.retain(|open| !ticks.iter().any(|tick| run_id(tick) == *open));
+    let first_due = first_due.filter(|run| !recurring.open_runs.contains(run));
+    recurring.note_open_runs(first_due);
+    let of_ticks: HashSet<JobId> = ticks.iter().map(run_id).collect();
+    let mut earlier = std::mem::take(&mut recurring.open_runs);
+    earlier.retain(|open| !of_ticks.contains(open));
 
     let chosen = match recurring.overlap {
         OverlapPolicy::Allow => Vec::new(),
@@ -46,9 +53,9 @@ pub(super) async fn starts(
         }
         OverlapPolicy::CancelPrevious => {
             let reason = format!("the next run of the recurring job {id} is due");
-            for run in earlier {
-                delete_run(engine, run, &reason, |_| true).await?;
-            }
+            // The latest first, so that none is let go on because the one before it is gone.
+            let deletions = earlier.into_iter().rev().map(|run| delete_run(engine, run, &reason, |_| true));
+            stream::iter(deletions).buffered(AT_ONCE).try_collect::<()>().await?;
             one_after_the_other(ticks, run_id)
         }
         OverlapPolicy::Skip | OverlapPolicy::QueueOne => {
@@ -62,7 +69,7 @@ pub(super) async fn starts(
             }
         }
     };
-    recurring.open_runs.extend(chosen.iter().map(|(tick, _)| run_id(tick)));
+    recurring.note_open_runs(chosen.iter().map(|(tick, _)| run_id(tick)));
     Ok(chosen)
 }
 
@@ -82,8 +89,9 @@ fn one_after_the_other(
 
 /// Drops runs from the end up to the first that has not ended, and returns that.
 async fn drop_ended(engine: &Engine, runs: &mut Vec<JobId>) -> Result<Option<Job>, StorageError> {
-    while let Some(latest) = runs.last() {
-        let found = engine.storage.find_job(*latest).await?;
+    let latest_first = stream::iter(runs.clone().into_iter().rev());
+    let mut looks = latest_first.map(|id| engine.storage.find_job(id)).buffered(AT_ONCE);
+    while let Some(found) = looks.try_next().await? {
         if let Some(run) = found.filter(|run| !run.state_name().is_final()) {
             return Ok(Some(run));
         }

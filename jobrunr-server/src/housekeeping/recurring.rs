@@ -28,7 +28,8 @@ const LEAST_REST: Duration = Duration::from_millis(50);
 const REST_FACTOR: u32 = 20;
 /// What has been due for longer than this the master has left undone.
 const PATIENCE: TimeDelta = TimeDelta::seconds(1);
-/// How often all recurring jobs are looked through for those that are over; only paused ones are not noticed in time.
+/// How often all recurring jobs are looked through for those that are over, the first time when the server has become the
+/// master; only paused ones are not noticed in time.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
 /// Runs recurring jobs at their ticks until the server stops.
@@ -70,7 +71,7 @@ impl<'a> Ticker<'a> {
             hinted_at: None,
             rested_at: now,
             ready_at: now,
-            sweep_at: now + SWEEP_INTERVAL,
+            sweep_at: now,
             complaints: Complaints::default(),
         }
     }
@@ -140,8 +141,8 @@ impl<'a> Ticker<'a> {
         }
         self.deal_with(due, now).await?;
         if is_cycle_over && begun_at >= self.sweep_at {
-            self.sweep_at = begun_at + SWEEP_INTERVAL;
             self.remove_what_is_over(now).await?;
+            self.sweep_at = begun_at + SWEEP_INTERVAL;
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use jobrunr_core::{Failure, FailureKind, Job, StateName};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::{Rounds, save};
+use super::{Rounds, save_ends};
 use crate::engine::Engine;
 use crate::options::HOUSEKEEPING_PAGE;
 
@@ -62,7 +62,7 @@ pub(super) async fn time_out(engine: &Engine) -> Result<Option<DateTime<Utc>>, S
                 None => {}
             }
         }
-        save(engine, late).await?;
+        save_ends(engine, late).await?;
         if is_last_page {
             break;
         }

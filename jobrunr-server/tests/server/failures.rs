@@ -4,7 +4,7 @@ use std::panic::panic_any;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use jobrunr_core::retry::{ExponentialBackOff, FailedRun, RetryDecision, RetryPolicy};
+use jobrunr_core::retry::{ExponentialBackOff, FailedRun, NeverRetry, RetryDecision, RetryPolicy};
 use jobrunr_core::storage::JobStore;
 use jobrunr_core::{
     FailureKind, Job, JobBuilder, JobContext, JobDefinition, JobError, JobId, JobResult, JobState, JsonText,
@@ -143,6 +143,21 @@ async fn a_handler_says_itself_when_to_retry_but_not_how_often() {
     assert_eq!(delays(&job), [100, 100]);
     assert_eq!(job.last_failure().unwrap().message, "busy");
     server.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_says_when_to_retry_is_heard_before_the_policy_that_never_would() {
+    let world = World::new();
+    let wish = || JobError::retry_in(Duration::from_secs(60));
+    let server =
+        world.server().retry_policy(NeverRetry).handle::<Work, _>(failing(wish)).start().await.unwrap();
+
+    let id = world.create(JobBuilder::new(work(1)).retries(1)).await;
+
+    let job = world.job_when(id, |job| job.failures() == 2).await;
+    assert_eq!(delays(&job), [60]);
+    server.stop().await;
+    assert_eq!(world.job(id).await.state_name(), StateName::Failed, "its retries are used up");
 }
 
 #[tokio::test(start_paused = true)]

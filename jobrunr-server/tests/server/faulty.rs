@@ -8,10 +8,10 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use jobrunr_core::recurring::RecurringJob;
 use jobrunr_core::storage::{
-    ChangeFeed, ChangeHub, ClaimRequest, CompareAndSet, DueReport, Heartbeat, HeartbeatReport, InsertReport,
-    JobCounts, JobQuery, JobSearch, JobSelection, JobStore, Metadata, MetadataStore, RecurringJobQuery,
-    RecurringJobStore, RecurringSave, SaveReport, ServerAnnouncement, ServerRecord, ServerStore, SetUp,
-    StorageError, StorageProvider,
+    AwaitedJobs, ChangeFeed, ClaimRequest, CompareAndSet, DueReport, Heartbeat, HeartbeatReport,
+    InsertReport, JobCounts, JobQuery, JobSearch, JobSelection, JobStore, Metadata, MetadataStore,
+    RecurringJobQuery, RecurringJobStore, RecurringSave, SaveReport, ServerAnnouncement, ServerRecord,
+    ServerStore, SetUp, StorageError, StorageProvider,
 };
 use jobrunr_core::{
     Job, JobId, JobMetadata, JobSignature, MemoryStorage, RecurringJobId, ServerId, StateName, Version,
@@ -40,7 +40,6 @@ pub(crate) enum Fault {
 enum Hints {
     All,
     None,
-    Silent(Arc<ChangeHub>),
 }
 
 /// The calls of one method.
@@ -62,6 +61,8 @@ pub(crate) struct Faulty {
     /// Refuses saves of more jobs than this, and those of these jobs.
     poison: Arc<Mutex<Option<JobId>>>,
     hints: Hints,
+    /// Not those of the inner one: who waits beside this wrapper is another process to who uses that.
+    awaited: Arc<AwaitedJobs>,
     /// The servers that were announced through this wrapper, where it shows no others.
     own_servers: Option<Arc<Mutex<Vec<ServerId>>>>,
 }
@@ -84,6 +85,7 @@ impl Faulty {
             calls: Arc::default(),
             poison: Arc::default(),
             hints: Hints::All,
+            awaited: Arc::default(),
             own_servers: None,
         }
     }
@@ -91,12 +93,6 @@ impl Faulty {
     /// The same storage for servers that get no hints.
     pub(crate) fn without_hints(mut self) -> Self {
         self.hints = Hints::None;
-        self
-    }
-
-    /// The same storage with a feed that never says anything.
-    pub(crate) fn with_silent_hints(mut self) -> Self {
-        self.hints = Hints::Silent(Arc::default());
         self
     }
 
@@ -340,8 +336,11 @@ impl StorageProvider for Faulty {
         match &self.hints {
             Hints::All => self.inner.changes(),
             Hints::None => None,
-            Hints::Silent(hub) => Some(&**hub),
         }
+    }
+
+    fn awaited_jobs(&self) -> &AwaitedJobs {
+        &self.awaited
     }
 
     async fn close(&self) {

@@ -9,6 +9,8 @@ mod external;
 mod failures;
 mod faulty;
 mod filters;
+mod filters_by_type;
+mod hooks_beside_runs;
 mod housekeeping;
 mod life;
 #[cfg(feature = "metrics")]
@@ -24,4 +26,5 @@ mod results;
 mod start;
 mod stop;
 mod traces;
+mod triggered_runs;
 mod world;

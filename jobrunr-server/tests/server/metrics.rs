@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use jobrunr_core::{JobBuilder, JobContext, JobError, JobResult, StateName};
+use jobrunr_core::filters::{JobFilter, StateElection};
+use jobrunr_core::{JobBuilder, JobContext, JobError, JobId, JobResult, JobState, StateName};
+use jobrunr_server::Retention;
 use metrics::Unit;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 
 use crate::faulty::{Fault, Faulty};
-use crate::world::{Doing, Work, World, pass, work};
+use crate::world::{Doing, Other, Work, World, pass, work};
 
 /// Everything recorded since the last time, by name and labels: `name{label=value,…}`.
 fn recorded(snapshotter: &Snapshotter) -> BTreeMap<String, DebugValue> {
@@ -27,12 +29,14 @@ fn times(recorded: &BTreeMap<String, DebugValue>, histogram: &str) -> Vec<f64> {
     }
 }
 
-fn outcome(recorded: &BTreeMap<String, DebugValue>, outcome: &str) -> u64 {
-    match recorded.get(&format!("jobrunr_outcomes_total{{type=work,outcome={outcome}}}")) {
-        Some(DebugValue::Counter(count)) => *count,
-        None => 0,
-        other => panic!("{outcome} is {other:?}"),
-    }
+/// All outcomes that were counted, sorted.
+fn outcomes(recorded: &BTreeMap<String, DebugValue>) -> Vec<(&str, u64)> {
+    let named = recorded.iter().filter_map(|(name, value)| {
+        let outcome = name.strip_prefix("jobrunr_outcomes_total{type=work,outcome=")?.strip_suffix('}')?;
+        let DebugValue::Counter(count) = value else { panic!("{outcome} is {value:?}") };
+        (*count > 0).then_some((outcome, *count))
+    });
+    named.collect()
 }
 
 /// Runs for two seconds and ends as its number says.
@@ -77,9 +81,8 @@ async fn outcomes_latencies_and_workers_are_recorded() {
     assert_eq!(at_the_end["jobrunr_occupied_workers{}"], DebugValue::Gauge((-5.0).into()));
     assert_eq!(times(&at_the_end, "jobrunr_processing_seconds{type=work}").len(), 7);
     assert!(times(&at_the_end, "jobrunr_processing_seconds{type=work}").iter().all(|time| *time >= 2.0));
-    for (what, count) in [("succeeded", 3), ("retried", 1), ("failed", 1), ("snoozed", 1), ("processed", 1)] {
-        assert_eq!(outcome(&at_the_end, what), count, "{what}");
-    }
+    let expected = [("failed", 1), ("processed", 1), ("retried", 1), ("snoozed", 1), ("succeeded", 3)];
+    assert_eq!(outcomes(&at_the_end), expected);
     assert!(!at_the_end.keys().any(|key| key.starts_with("jobrunr_storage_errors_total")));
 }
 
@@ -101,8 +104,122 @@ async fn an_outcome_that_lost_counts_as_lost() {
     world.scheduler.delete(id, "not wanted").await.unwrap();
     pass(Duration::from_secs(2)).await;
 
-    assert_eq!(outcome(&recorded(&snapshotter), "lost"), 1);
+    assert_eq!(outcomes(&recorded(&snapshotter)), [("lost", 1)]);
     server.stop().await;
+}
+
+/// Ends never, so that its server has to give it back or leave it.
+async fn hang(_: Work, _: JobContext) -> JobResult {
+    std::future::pending().await
+}
+
+#[tokio::test(start_paused = true)]
+async fn jobs_that_are_given_back_count_as_that_started_or_not() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let world = World::new();
+    let builder = world.server().workers(1).prefetch(1);
+    let server = builder.handle::<Work, _>(Doing(hang)).start().await.unwrap();
+    world.enqueue(1).await;
+    world.enqueue(2).await;
+    world.until_count(StateName::Processing, 2).await;
+
+    server.stop().await;
+
+    assert_eq!(outcomes(&recorded(&snapshotter)), [("given_back", 2)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_a_filter_ends_as_deleted_counts_as_that() {
+    struct Deletes;
+    impl JobFilter for Deletes {
+        fn elect_state(&self, election: &mut StateElection<'_>) {
+            election.replace([JobState::Deleted { reason: None }]);
+        }
+    }
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let world = World::new();
+    let handler = Doing(async |_: Work, _| Ok(()));
+    let server = world.server().filter(Deletes).handle::<Work, _>(handler).start().await.unwrap();
+
+    let id = world.enqueue(1).await;
+    world.job_in(id, StateName::Deleted).await;
+    server.stop().await;
+
+    assert_eq!(outcomes(&recorded(&snapshotter)), [("deleted", 1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outcome_that_the_storage_refuses_counts_as_the_failure_it_becomes() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let world = World::new();
+    let storage = Faulty::new(&world.memory);
+    let handler = Doing(async |_: Work, _| Ok(()));
+    let server = world.server_over(storage.shared()).handle::<Work, _>(handler).start().await.unwrap();
+    let id = JobId::new();
+    storage.refuse_saves_of(id);
+
+    world.create(JobBuilder::new(work(1)).id(id)).await;
+    world.job_in(id, StateName::Failed).await;
+    server.stop().await;
+
+    let recorded = recorded(&snapshotter);
+    assert_eq!(outcomes(&recorded), [("failed", 1)]);
+    let refused = &recorded["jobrunr_storage_errors_total{operation=save the outcomes of jobs}"];
+    assert_eq!(*refused, DebugValue::Counter(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_wait_for_a_signal_is_counted_by_who_saves_it() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let world = World::new();
+    let handler = Doing(async |_: Work, _| Ok(()));
+    let server = world.server().handle::<Work, _>(handler).start().await.unwrap();
+    let minute = Duration::from_secs(60);
+    let external = |number| JobBuilder::external(work(number)).retries(0);
+    let (good, bad) = (world.create(external(1)).await, world.create(external(2)).await);
+    let late = world.create(external(3).timeout(minute)).await;
+    world.until_count(StateName::Processed, 3).await;
+    assert_eq!(outcomes(&recorded(&snapshotter)), [("processed", 3)]);
+
+    world.scheduler.signal_succeeded(good, 1).await.unwrap();
+    world.scheduler.signal_succeeded(good, 1).await.unwrap();
+    world.scheduler.signal_failed(bad, "no").await.unwrap();
+    assert_eq!(outcomes(&recorded(&snapshotter)), [("failed", 1), ("succeeded", 1)], "by the scheduler");
+    world.job_in(late, StateName::Failed).await;
+    server.stop().await;
+
+    assert_eq!(outcomes(&recorded(&snapshotter)), [("failed", 1)], "by the master");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_jobs_of_a_dead_server_are_counted_by_the_master_and_what_is_cleared_away_by_nobody() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let world = World::new();
+    let dying = world.server().name("dying").handle::<Work, _>(Doing(hang)).start().await.unwrap();
+    let retried = world.enqueue(0).await;
+    let last = world.create(JobBuilder::new(work(0)).retries(0)).await;
+    world.until_count(StateName::Processing, 2).await;
+    drop(dying);
+
+    let hour = Duration::from_secs(3_600);
+    let other = Doing(async |_: Other, _| Ok(()));
+    let builder = world.server().retention(Retention::default().delete_failed_after(hour));
+    let master = builder.handle::<Other, _>(other).start().await.unwrap();
+    world.job_in(retried, StateName::Enqueued).await;
+    world.job_in(last, StateName::Deleted).await;
+    master.stop().await;
+
+    assert_eq!(outcomes(&recorded(&snapshotter)), [("failed", 1), ("retried", 1)]);
 }
 
 #[tokio::test(start_paused = true)]

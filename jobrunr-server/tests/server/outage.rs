@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use jobrunr_core::storage::{StorageError, StorageProvider};
-use jobrunr_core::{Job, JobContext, JobResult, StateName};
+use jobrunr_core::{AwaitError, Job, JobBuilder, JobContext, JobId, JobResult, JobScheduler, StateName};
 use jobrunr_server::{Health, ServerError};
 use tokio::sync::Semaphore;
 
 use crate::faulty::{Fault, Faulty};
-use crate::world::{Doing, Work, World, pass, states, work};
+use crate::filters::{Log, Writes, written};
+use crate::world::{Doing, Work, World, pass, seconds, states, work};
 
 /// Fails the first `count` calls of one operation.
 fn first(count: usize, failing: &'static str, fault: Fault) -> impl Fn(&'static str) -> Fault + Send + Sync {
@@ -190,6 +191,49 @@ async fn an_outcome_that_the_storage_refuses_fails_its_job_alone() {
     let job = world.job_in(ids[7], StateName::Failed).await;
     let message = &job.last_failure().unwrap().message;
     assert!(message.starts_with("the outcome of the run cannot be saved: "), "{message}");
+    server.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_failure_in_place_of_a_refused_outcome_is_told_to_filters_and_to_who_waits_for_the_result() {
+    let world = World::new();
+    let storage = Faulty::new(&world.memory).without_hints();
+    let (runs, log) = (Arc::new(AtomicUsize::new(0)), Log::default());
+    let builder = world.server_over(storage.shared()).filter(Writes(Arc::clone(&log)));
+    let server = builder.handle::<Work, _>(counting(&runs)).start().await.unwrap();
+    let scheduler = JobScheduler::with_local_clock(storage.shared(), Arc::clone(&world.clock));
+    let due_at = world.now() + seconds(30);
+    let id = world.create(JobBuilder::new(work(1)).scheduled_at(due_at)).await;
+    storage.refuse_saves_of(id);
+
+    let awaited = scheduler.await_result::<()>(id, Duration::from_secs(60)).await;
+
+    assert!(matches!(awaited, Err(AwaitError::Failed { .. })), "{awaited:?}");
+    let late = world.now() - world.job(id).await.updated_at();
+    assert!(late.num_milliseconds() <= 1, "{late} late, so it was found by looking");
+    server.stop().await;
+    let hooks =
+        ["applied ENQUEUED", "processing PROCESSING", "elect PROCESSING -> SUCCEEDED", "applied FAILED"];
+    let written = written(&log);
+    assert_eq!(written[..4], hooks);
+    let [last] = &written[4..] else { panic!("{written:?}") };
+    assert!(last.starts_with("failed after retries: the outcome of the run cannot be saved"), "{last}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_outcome_is_saved_as_a_failure_also_if_the_storage_is_away_then() {
+    let world = World::new();
+    let storage = Faulty::new(&world.memory);
+    let runs = Arc::new(AtomicUsize::new(0));
+    let server =
+        world.server_over(storage.shared()).handle::<Work, _>(counting(&runs)).start().await.unwrap();
+    storage.fail(first(3, "find_job", Fault::BeforeEffect));
+    let id = JobId::new();
+    storage.refuse_saves_of(id);
+
+    world.create(JobBuilder::new(work(1)).id(id)).await;
+
+    world.job_in(id, StateName::Failed).await;
     server.stop().await;
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use jobrunr_core::recurring::{MisfirePolicy, OverlapPolicy, RecurringJobBuilder};
 use jobrunr_core::storage::JobStore;
-use jobrunr_core::{Job, JobContext, JobError, JobResult, RecurringJobId, StateName};
+use jobrunr_core::{Job, JobContext, JobError, JobId, JobResult, RecurringJobId, StateName};
 use jobrunr_server::{BackgroundJobServer, BackgroundJobServerBuilder};
 use tokio::sync::{Semaphore, mpsc};
 
@@ -48,7 +48,8 @@ impl Gate {
 }
 
 impl World {
-    async fn repeat_with(&self, overlap: OverlapPolicy) -> RecurringJobId {
+    /// Has job 1 run every minute.
+    pub(crate) async fn repeat_with(&self, overlap: OverlapPolicy) -> RecurringJobId {
         let builder = RecurringJobBuilder::new("* * * * *", work(1)).id("beat").overlap(overlap);
         self.scheduler.save_recurring_job(builder).await.unwrap()
     }
@@ -140,6 +141,27 @@ async fn queue_one_has_one_run_wait_which_goes_on_when_the_other_ends() {
     pass(MINUTE / 4).await;
 
     assert_eq!(gate.started(), [minute(5)]);
+    server.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queued_run_starts_also_when_the_storage_refuses_the_outcome_of_the_one_before() {
+    let world = World::new();
+    let storage = Faulty::new(&world.memory);
+    let (server, mut gate) = Gate::start(world.server_over(storage.shared())).await;
+    let id = world.repeat_with(OverlapPolicy::QueueOne).await;
+    storage.refuse_saves_of(JobId::of_tick(&id, minute(1)));
+    // Between two polls, which would find it too.
+    pass(2 * MINUTE + Duration::from_secs(37)).await;
+    assert_eq!(gate.started(), [minute(1)]);
+
+    let ended_at = world.now();
+    gate.open.add_permits(1);
+
+    assert_eq!(next(&mut gate.started).await, Some(minute(2)));
+    assert!(world.now() - ended_at < TimeDelta::milliseconds(100), "at once");
+    assert_eq!(world.states_of_runs(&id).await, [StateName::Failed, StateName::Processing]);
+    gate.open.add_permits(1);
     server.stop().await;
 }
 

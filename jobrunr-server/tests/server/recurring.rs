@@ -31,7 +31,7 @@ impl Runs {
     }
 
     /// How late the latest start was.
-    fn latest_start(&self) -> TimeDelta {
+    pub(crate) fn latest_start(&self) -> TimeDelta {
         let runs = self.0.lock().unwrap();
         runs.iter().map(|(tick, started_at)| *started_at - *tick).max().unwrap_or_default()
     }
@@ -425,6 +425,22 @@ async fn a_recurring_job_removes_itself_when_its_time_is_over_also_if_it_is_paus
 
     assert_eq!(world.scheduler.list_recurring_jobs().await.unwrap(), []);
     assert_eq!(runs.ticks(), [at("2027-01-15T08:01:00"), at("2027-01-15T08:02:00")]);
+    server.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_has_just_started_removes_what_is_over_and_paused() {
+    let world = World::new();
+    let builder =
+        RecurringJobBuilder::new("* * * * *", work(1)).id("beat").delete_at(world.now() + seconds(90));
+    let id = world.scheduler.save_recurring_job(builder).await.unwrap();
+    world.scheduler.pause_recurring_job(&id).await.unwrap();
+    pass(2 * MINUTE).await;
+
+    let server = Runs::default().noted_by(world.server()).start().await.unwrap();
+    pass(MINUTE).await;
+
+    assert_eq!(world.scheduler.find_recurring_job(&id).await.unwrap(), None);
     server.stop().await;
 }
 

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::TimeDelta;
+use jobrunr_core::storage::StorageError;
 use jobrunr_core::{AwaitError, JobBuilder, JobContext, JobId, JobResult, JobScheduler, StateName};
 
 use crate::faulty::{Fault, Faulty};
 use crate::world::{Doing, Work, World, work};
 
 const MINUTE: Duration = Duration::from_secs(60);
+const AT_ONCE: TimeDelta = TimeDelta::milliseconds(1);
 
 /// A handler that takes as many seconds as the number says and returns it; it fails if that is 13.
 fn taking_its_time()
@@ -21,32 +24,38 @@ fn taking_its_time()
     })
 }
 
+/// How long after its end, at the latest look, a job was known to have ended.
+async fn late(world: &World, id: JobId) -> TimeDelta {
+    world.now() - world.job(id).await.updated_at()
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_result_is_there_as_soon_as_the_hint_of_the_success_comes() {
     let world = World::new();
     let server = world.server().handle::<Work, _>(taking_its_time()).start().await.unwrap();
+    // Another handle, so that it is the hint that tells, not the server itself.
+    let elsewhere = Arc::new(world.memory.open_again());
+    let scheduler = JobScheduler::with_local_clock(elsewhere, Arc::clone(&world.clock));
     let id = world.enqueue(30).await;
 
-    let result = world.scheduler.await_result::<u32>(id, MINUTE).await.unwrap();
+    let result = scheduler.await_result::<u32>(id, MINUTE).await.unwrap();
 
     assert_eq!(result, 30);
-    let late = world.now() - world.job(id).await.updated_at();
-    assert!(late.num_milliseconds() <= 5, "{late}");
+    assert!(late(&world, id).await <= TimeDelta::milliseconds(5), "{}", late(&world, id).await);
     server.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_this_process_ends_is_known_at_once_though_the_storage_says_nothing() {
+async fn what_this_process_ends_is_known_at_once_though_the_storage_has_no_hints() {
     let world = World::new();
-    let storage = Faulty::new(&world.memory).with_silent_hints();
+    let storage = Faulty::new(&world.memory).without_hints();
     let server = world.server_over(storage.shared()).claim_interval(Duration::from_millis(10));
     let server = server.handle::<Work, _>(taking_its_time()).start().await.unwrap();
     let scheduler = JobScheduler::with_local_clock(storage.shared(), Arc::clone(&world.clock));
-    let late = async |id: JobId| world.now() - world.job(id).await.updated_at();
 
     let run = world.enqueue(30).await;
     assert_eq!(scheduler.await_result::<u32>(run, MINUTE).await.unwrap(), 30);
-    assert!(late(run).await.num_milliseconds() <= 1, "by a run: {}", late(run).await);
+    assert!(late(&world, run).await <= AT_ONCE, "by a run: {}", late(&world, run).await);
 
     let signalled = world.create(JobBuilder::external(work(1))).await;
     let signalling = async {
@@ -55,7 +64,7 @@ async fn what_this_process_ends_is_known_at_once_though_the_storage_says_nothing
     };
     let (result, ()) = tokio::join!(scheduler.await_result::<u32>(signalled, MINUTE), signalling);
     assert_eq!(result.unwrap(), 7);
-    assert!(late(signalled).await.num_milliseconds() <= 1, "by a signal: {}", late(signalled).await);
+    assert!(late(&world, signalled).await <= AT_ONCE, "by a signal: {}", late(&world, signalled).await);
 
     let deleted = world.create(JobBuilder::new(work(1)).scheduled_in(MINUTE)).await;
     let deleting = async {
@@ -64,8 +73,26 @@ async fn what_this_process_ends_is_known_at_once_though_the_storage_says_nothing
     };
     let (result, ()) = tokio::join!(scheduler.await_result::<u32>(deleted, MINUTE), deleting);
     assert!(matches!(result, Err(AwaitError::Deleted { .. })), "{result:?}");
-    assert!(late(deleted).await.num_milliseconds() <= 1, "by a deletion: {}", late(deleted).await);
+    assert!(late(&world, deleted).await <= AT_ONCE, "by a deletion: {}", late(&world, deleted).await);
     server.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_run_that_goes_with_its_recurring_job_is_known_at_once() {
+    let world = World::new();
+    let storage = Faulty::new(&world.memory).without_hints();
+    let scheduler = JobScheduler::with_local_clock(storage.shared(), Arc::clone(&world.clock));
+    let recurring = scheduler.schedule_recurrently("beat", "* * * * *", work(1)).await.unwrap();
+    let run = scheduler.trigger_recurring_job(&recurring).await.unwrap();
+
+    let deleting = async {
+        tokio::time::sleep(Duration::from_millis(29_999)).await;
+        scheduler.delete_recurring_job(&recurring).await.unwrap();
+    };
+    let (result, ()) = tokio::join!(scheduler.await_result::<u32>(run, MINUTE), deleting);
+
+    assert!(matches!(result, Err(AwaitError::Deleted { .. })), "{result:?}");
+    assert!(late(&world, run).await <= AT_ONCE, "{}", late(&world, run).await);
 }
 
 #[tokio::test(start_paused = true)]
@@ -79,8 +106,7 @@ async fn without_hints_a_result_is_found_by_looking_but_not_often() {
     let result = scheduler.await_result::<u32>(id, MINUTE).await.unwrap();
 
     assert_eq!(result, 30);
-    let late = world.now() - world.job(id).await.updated_at();
-    assert!(late.num_milliseconds() <= 1_000, "{late}");
+    assert!(late(&world, id).await <= TimeDelta::seconds(1), "{}", late(&world, id).await);
     let looks = storage.calls()["find_job"];
     assert!(looks <= 60, "{looks} looks in 30 seconds");
     server.stop().await;
@@ -168,4 +194,22 @@ async fn a_storage_that_is_away_for_a_while_is_asked_again() {
     storage.fail(|_| Fault::Refused);
     assert!(scheduler.await_result::<u32>(id, MINUTE).await.is_err());
     server.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_storage_that_never_answers_holds_up_nobody_beyond_the_timeout() {
+    let world = World::new();
+    let storage = Faulty::new(&world.memory);
+    let scheduler = JobScheduler::with_local_clock(storage.shared(), Arc::clone(&world.clock));
+    let id = world.enqueue(1).await;
+    storage.fail(|operation| if operation == "find_job" { Fault::Hang } else { Fault::None });
+    let begun_at = world.now();
+
+    let error = scheduler.await_result::<u32>(id, MINUTE).await.unwrap_err();
+
+    assert!(matches!(error, AwaitError::Storage(StorageError::Unavailable { .. })), "{error:?}");
+    assert_eq!(world.now() - begun_at, TimeDelta::minutes(1));
+    let error = scheduler.await_result::<u32>(id, Duration::ZERO).await.unwrap_err();
+    assert!(matches!(error, AwaitError::Storage(_)), "{error:?}");
+    assert_eq!(world.now() - begun_at, TimeDelta::seconds(61), "one look is waited for");
 }

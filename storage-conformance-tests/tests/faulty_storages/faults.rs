@@ -56,6 +56,7 @@ fault! {
     SetsWithoutComparing,
     ComparesAndSetsInTwoSteps,
     LosesHints,
+    ForgetsWaits,
     StaysOpen,
     SavesInTwoSteps,
     Hangs,

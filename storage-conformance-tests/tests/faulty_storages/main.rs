@@ -107,6 +107,7 @@ faults! {
     compares_and_sets_in_two_steps: ComparesAndSetsInTwoSteps fails
         increments_at_once_by_comparison_lose_none;
     loses_hints: LosesHints fails inserting_ready_jobs_gives_a_hint;
+    forgets_who_waits: ForgetsWaits fails who_waits_beside_the_one_that_ends_a_job_is_told;
     stays_open: StaysOpen fails after_close_every_call_says_closed;
     saves_in_two_steps: SavesInTwoSteps fails a_dropped_save_leaves_the_job_old_or_new and
         tasks_that_do_anything_at_once_keep_every_invariant;

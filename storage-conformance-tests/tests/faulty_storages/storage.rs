@@ -5,13 +5,15 @@ mod others;
 mod search;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use futures_util::stream;
 use jobrunr_core::memory::MemoryStorage;
 use jobrunr_core::storage::{
-    ChangeFeed, ChangeStream, JobCounts, ServerAnnouncement, SetUp, StorageError, StorageProvider,
+    AwaitedJobs, ChangeFeed, ChangeStream, JobCounts, ServerAnnouncement, SetUp, StorageError,
+    StorageProvider,
 };
 use jobrunr_core::{Job, ServerId};
 
@@ -24,6 +26,7 @@ pub(crate) struct Faulty {
     fault: Fault,
     memories: Arc<Memories>,
     mute: MuteFeed,
+    waits: TwoLists,
 }
 
 /// What faults remember, one for all handles on a database.
@@ -48,7 +51,7 @@ impl Memories {
 
 impl Faulty {
     pub(crate) fn new(storage: MemoryStorage, fault: Fault, memories: Arc<Memories>) -> Self {
-        Self { storage, fault, memories, mute: MuteFeed }
+        Self { storage, fault, memories, mute: MuteFeed, waits: TwoLists::default() }
     }
 }
 
@@ -59,6 +62,19 @@ struct MuteFeed;
 impl ChangeFeed for MuteFeed {
     fn subscribe(&self) -> ChangeStream {
         Box::pin(stream::pending())
+    }
+}
+
+/// Two lists of waits that take turns, so that who tells of an end tells nobody.
+#[derive(Debug, Default)]
+struct TwoLists {
+    lists: [AwaitedJobs; 2],
+    asked: AtomicUsize,
+}
+
+impl TwoLists {
+    fn next(&self) -> &AwaitedJobs {
+        &self.lists[self.asked.fetch_add(1, Ordering::Relaxed) % self.lists.len()]
     }
 }
 
@@ -74,6 +90,10 @@ impl StorageProvider for Faulty {
 
     fn changes(&self) -> Option<&dyn ChangeFeed> {
         if self.fault == Fault::LosesHints { Some(&self.mute) } else { self.storage.changes() }
+    }
+
+    fn awaited_jobs(&self) -> &AwaitedJobs {
+        if self.fault == Fault::ForgetsWaits { self.waits.next() } else { self.storage.awaited_jobs() }
     }
 
     async fn close(&self) {
