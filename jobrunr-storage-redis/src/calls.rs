@@ -5,7 +5,7 @@ use redis::{Cmd, FromRedisValue, Pipeline, Value};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::error::{Failed, classify, is_uncertain};
-use crate::link::Refused;
+use crate::link::{Refused, Way};
 use crate::options::Durability;
 use crate::scripts::Script;
 use crate::{PROVIDER, RedisStorage};
@@ -22,6 +22,8 @@ pub(crate) struct Call<'s> {
 pub(crate) enum Keeps {
     /// It must be as safe.
     Write,
+    /// It must be as safe if it wrote anything, of which its answer then tells; else there is nothing in the answer.
+    WriteIfAny,
     /// It reads, or its loss only makes others do it again.
     Nothing,
 }
@@ -71,24 +73,40 @@ impl Call<'_> {
         arguments: &Cmd,
         keeps: Keeps,
     ) -> Result<T, Failed> {
-        let link = &self.storage.inner.link;
-        let answer = match link.command(arguments).await {
+        let (link, way) = (&self.storage.inner.link, self.way(keeps));
+        let sent = match link.command(way, arguments).await {
             // It was not carried out. With its text it is run and known in one step, whoever flushes scripts meanwhile.
-            Err(refused) if is_unknown_script(&refused) => link.command(&script.with_text(arguments)).await,
-            answer => answer,
+            Err(refused) if is_unknown_script(&refused) => {
+                link.command(way, &script.with_text(arguments)).await
+            }
+            sent => sent,
         };
-        let (answer, generation) = answer.map_err(|refused| self.failed(&refused))?;
-        if keeps == Keeps::Write && self.storage.inner.options.durability != Durability::Server {
-            self.wait_until_safe(generation).await?;
-        }
-        self.read(answer)
+        self.keep(sent, keeps).await
     }
 
     /// Runs one command that writes.
     pub(crate) async fn write<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Failed> {
-        let sent = self.storage.inner.link.command(command).await;
+        let way = self.way(Keeps::Write);
+        let sent = self.storage.inner.link.command(way, command).await;
+        self.keep(sent, Keeps::Write).await
+    }
+
+    fn way(&self, keeps: Keeps) -> Way {
+        let waits = keeps != Keeps::Nothing && self.storage.inner.options.durability != Durability::Server;
+        if waits { Way::Waiting } else { Way::Plain }
+    }
+
+    /// Waits until what the answer tells of is as safe as it must be.
+    async fn keep<T: FromRedisValue>(
+        &self,
+        sent: Result<(Value, u64), Refused>,
+        keeps: Keeps,
+    ) -> Result<T, Failed> {
         let (answer, generation) = sent.map_err(|refused| self.failed(&refused))?;
-        if self.storage.inner.options.durability != Durability::Server {
+        let tells_nothing =
+            matches!(&answer, Value::Array(words) if words.iter().all(|word| *word == Value::Nil));
+        let wrote_nothing = keeps == Keeps::WriteIfAny && tells_nothing;
+        if self.way(keeps) == Way::Waiting && !wrote_nothing {
             self.wait_until_safe(generation).await?;
         }
         self.read(answer)
@@ -106,7 +124,7 @@ impl Call<'_> {
 
     /// Runs one command that only reads.
     pub(crate) async fn read_one<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Failed> {
-        let sent = self.storage.inner.link.command(command).await;
+        let sent = self.storage.inner.link.command(Way::Plain, command).await;
         let (answer, _) = sent.map_err(|refused| self.failed(&refused))?;
         self.read(answer)
     }

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::RedisStorage;
 use crate::encoding::{decode_id, decode_time, encode_id, encode_time};
 use crate::error::classify;
-use crate::link::Link;
+use crate::link::{Link, Way};
 use crate::listener::Listener;
 
 /// Least time between two messages of one process.
@@ -212,7 +212,7 @@ impl RedisStorage {
     async fn publish(&self, hints: &Hints) -> Result<(), StorageError> {
         let mut publish = cmd("PUBLISH");
         publish.arg(self.inner.feed.listener.channel()).arg(self.inner.outbox.encode(hints));
-        let sent = self.inner.link.command(&publish).await;
+        let sent = self.inner.link.command(Way::Plain, &publish).await;
         sent.map(drop).map_err(|refused| classify(&refused.error, "send hints"))
     }
 }

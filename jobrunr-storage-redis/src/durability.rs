@@ -1,14 +1,17 @@
 //! Waiting until a write is on replicas or disks: many writes wait together, by one command.
+//!
+//! `WAIT` answers for the last write of its own connection. A call that finds done what it was to do, since an earlier try did
+//! it over a connection that broke, has written nothing; so a key is written before each wait. What was there before it is
+//! safe when the key is.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use jobrunr_core::storage::StorageError;
 use redis::{Cmd, Value, cmd};
 use tokio::sync::oneshot;
 
 use crate::calls::Call;
-use crate::error::{Failed, classify, is_uncertain, unavailable};
+use crate::error::{Failed, classify, unavailable};
 use crate::options::Durability;
 use crate::{PROVIDER, RedisStorage};
 
@@ -38,20 +41,21 @@ impl Barrier {
     }
 }
 
-/// The command that waits, how long it may, and how many must answer: the server itself, and replicas.
-fn question(durability: Durability) -> Option<(Cmd, Duration, u32, u32)> {
-    let millis = |within: Duration| u64::try_from(within.as_millis()).unwrap_or(u64::MAX).max(1);
+/// The command that waits, and how many must answer: the server itself, and replicas.
+fn question(durability: Durability) -> Option<(Cmd, u32, u32)> {
+    // Without a millisecond it would wait for ever.
+    let millis = u64::try_from(durability.within().as_millis()).unwrap_or(u64::MAX).max(1);
     match durability {
         Durability::Server => None,
-        Durability::Replicas { at_least, within } => {
+        Durability::Replicas { at_least, .. } => {
             let mut wait = cmd("WAIT");
-            wait.arg(at_least).arg(millis(within));
-            Some((wait, within, 0, at_least))
+            wait.arg(at_least).arg(millis);
+            Some((wait, 0, at_least))
         }
-        Durability::Disk { replicas, within } => {
+        Durability::Disk { replicas, .. } => {
             let mut wait = cmd("WAITAOF");
-            wait.arg(1).arg(replicas).arg(millis(within));
-            Some((wait, within, 1, replicas))
+            wait.arg(1).arg(replicas).arg(millis);
+            Some((wait, 1, replicas))
         }
     }
 }
@@ -65,7 +69,7 @@ fn acknowledged(answer: Value) -> Option<(u32, u32)> {
 }
 
 impl Call<'_> {
-    /// Waits until all that was written on a connection so far is as safe as the options say.
+    /// Waits until all that was written or seen on a connection so far is as safe as the options say.
     pub(crate) async fn wait_until_safe(&self, generation: u64) -> Result<(), Failed> {
         let (answer, answered) = oneshot::channel();
         let waiting = Waiting { generation, operation: self.operation, answer };
@@ -125,32 +129,36 @@ impl Turn {
     /// Asks once; returns what to tell each caller.
     async fn ask(&self, generation: u64) -> impl Fn(&'static str) -> Result<(), Failed> + use<> {
         let inner = &self.storage.inner;
-        let (question, within, local, replicas) =
-            question(inner.options.durability).expect("nobody waits for the server alone");
-        let answer = inner.link.wait_on(generation, &question, within).await;
+        let durability = inner.options.durability;
+        let (wait, local, replicas) = question(durability).expect("nobody waits for the server alone");
+        let mut commands = redis::pipe();
+        commands.cmd("SET").arg(inner.keys.barrier()).arg("").ignore().add_command(wait);
+        let answer = inner.link.wait_on(generation, &commands).await;
         move |operation| match &answer {
             Ok(None) => lost(operation),
             Ok(Some(answer)) => match acknowledged(answer.clone()) {
                 Some((disks, others)) if disks >= local && others >= replicas => Ok(()),
                 _ => {
+                    let within = durability.within();
                     let said = format!("fewer replicas or disks than asked for have it after {within:?}");
                     Err(Failed { error: unavailable(operation, said), is_uncertain: true })
                 }
             },
-            Err(error) if !is_uncertain(error) => Err(Failed {
-                error: StorageError::Unsupported {
-                    provider: PROVIDER,
-                    what: format!(
-                        "the durability that the options ask for: {}",
-                        std::error::Error::source(&classify(error, operation))
-                            .map(ToString::to_string)
-                            .unwrap_or_default()
-                    ),
-                },
-                is_uncertain: true,
-            }),
-            Err(error) => Err(Failed { error: classify(error, operation), is_uncertain: true }),
+            Err(error) => {
+                let error = classify(error, operation);
+                let error = if error.is_retryable() { error } else { cannot_wait(&error) };
+                Err(Failed { error, is_uncertain: true })
+            }
         }
+    }
+}
+
+/// A server that does not know how to wait, or may not.
+fn cannot_wait(error: &StorageError) -> StorageError {
+    let said = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    StorageError::Unsupported {
+        provider: PROVIDER,
+        what: format!("the durability that the options ask for: {said}"),
     }
 }
 

@@ -173,9 +173,8 @@ impl Present {
     /// The end of a head from the state on, at this version.
     pub(crate) fn encode(&self, version: u64) -> String {
         format!(
-            "{}{}{}{}{}{}{}{}",
-            self.state.index(),
-            or_blank(self.server_id.map(encode_server), ID),
+            "{}{}{}{}{}{}{}",
+            encode_holder(self.state, self.server_id),
             blank(TOKEN),
             or_blank(self.scheduled_at.map(encode_time), TIME),
             or_blank(self.enqueued_at.map(encode_time), TIME),
@@ -184,6 +183,11 @@ impl Present {
             encode_ending(self.entries, version),
         )
     }
+}
+
+/// State and server, which stand side by side.
+pub(crate) fn encode_holder(state: StateName, server: Option<ServerId>) -> String {
+    format!("{}{}", state.index(), or_blank(server.map(encode_server), ID))
 }
 
 /// The end of a head from the number of entries on: both are the same only as long as nothing was written.
@@ -197,6 +201,14 @@ pub(crate) fn new_head_after_lane(job: &Job) -> String {
     let priority = encode_priority(job.priority());
     let recurring = if job.recurring_job_id().is_some() { "r" } else { "-" };
     format!("{created}{priority}{recurring}{}", Present::of(job).encode(job.version().number()))
+}
+
+/// Who holds a job with this history, or held it last.
+pub(crate) fn last_server(entries: &[HistoryEntry]) -> Option<ServerId> {
+    entries.iter().rev().find_map(|entry| match &entry.state {
+        JobState::Processing { server_id, .. } => Some(*server_id),
+        _ => None,
+    })
 }
 
 /// The place of the latest failure among entries.

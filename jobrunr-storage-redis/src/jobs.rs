@@ -5,6 +5,7 @@ mod delete;
 mod due;
 mod gather;
 mod insert;
+mod line;
 mod rows;
 mod save;
 mod uncertain;
@@ -30,8 +31,28 @@ pub(crate) use uncertain::Uncertain;
 /// How many jobs one script inserts, claims, saves or removes at most, so that nobody waits long for it.
 const CHUNK: usize = 50;
 
+/// How many bytes one script writes at most, if it writes more than one job.
+const CHUNK_BYTES: usize = 512 * 1024;
+
 /// How many scripts of one call are under way at once: while one runs, the next is written and the answer to the last read.
 const CHUNKS_AT_ONCE: usize = 2;
+
+/// The parts of a batch of which one script each writes: not many jobs, and not many bytes.
+fn chunks_of(jobs: &[Job], bytes_of: impl Fn(&Job) -> usize) -> impl Iterator<Item = &[Job]> {
+    let mut rest = jobs;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fits = |job: &&Job| {
+            bytes += bytes_of(job);
+            bytes <= CHUNK_BYTES
+        };
+        let count = rest.iter().take(CHUNK).take_while(fits).count();
+        // One that fits nowhere goes alone.
+        let (chunk, next) = rest.split_at(count.max(1).min(rest.len()));
+        rest = next;
+        (!chunk.is_empty()).then_some(chunk)
+    })
+}
 
 #[async_trait]
 impl JobStore for RedisStorage {
@@ -93,5 +114,53 @@ impl JobStore for RedisStorage {
             arguments.arg(name).arg(value.to_string());
         }
         Ok(call.run::<bool>(&JOB_DATA, &arguments, Keeps::Write).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jobrunr_core::{Failure, FailureKind, JobDefinition, JobState, JsonText};
+
+    use super::*;
+
+    fn a_job() -> Job {
+        let definition = JobDefinition::new("test".parse().unwrap(), JsonText::of(&()).unwrap());
+        Job::new(JobId::new(), definition, JobState::enqueued(), DateTime::UNIX_EPOCH).unwrap()
+    }
+
+    fn sizes(jobs: &[Job], bytes_of: impl Fn(&Job) -> usize) -> Vec<usize> {
+        chunks_of(jobs, bytes_of).map(<[Job]>::len).collect()
+    }
+
+    #[test]
+    fn one_script_writes_no_more_than_so_many_jobs_and_bytes_and_at_least_one_job() {
+        let jobs: Vec<Job> = (0..2 * CHUNK + 1).map(|_| a_job()).collect();
+
+        assert_eq!(sizes(&[], |_| 1), [0; 0]);
+        assert_eq!(sizes(&jobs, |_| 1), [CHUNK, CHUNK, 1]);
+        assert_eq!(sizes(&jobs[..5], |_| CHUNK_BYTES / 2), [2, 2, 1]);
+        assert_eq!(sizes(&jobs[..2], |_| 2 * CHUNK_BYTES), [1, 1]);
+    }
+
+    #[test]
+    fn metadata_and_histories_count_as_well_as_payloads() {
+        let large = "x".repeat(CHUNK_BYTES / 2);
+        let with_metadata = a_job().with_metadata([("note".to_owned(), large.as_str().into())].into());
+        let payload = JsonText::of(&large).unwrap();
+        let definition = JobDefinition { payload, ..a_job().definition().clone() };
+        let with_payload =
+            Job::new(JobId::new(), definition, JobState::enqueued(), DateTime::UNIX_EPOCH).unwrap();
+        let mut with_history = a_job();
+        let server = jobrunr_core::ServerRef { id: jobrunr_core::ServerId::new(), name: "one".to_owned() };
+        for _ in 0..20 {
+            let failure = Failure::new(FailureKind::Corrupt, "x".repeat(15_000));
+            with_history.start_processing(&server, DateTime::UNIX_EPOCH).unwrap();
+            with_history.fail(failure, DateTime::UNIX_EPOCH).unwrap();
+            with_history.enqueue(DateTime::UNIX_EPOCH).unwrap();
+        }
+
+        for job in [with_metadata, with_payload, with_history] {
+            assert_eq!(sizes(&[a_job(), job.clone(), job], insert::bytes_of), [2, 1]);
+        }
     }
 }

@@ -22,7 +22,8 @@
 //! | `task-ids` | sorted set | their ids, in order |
 //! | `task-due` | sorted set | those that are not paused: next run, id |
 //! | `servers` | hash | four fields a server |
-//! | `clock` | string | the latest time that was told |
+//! | `clock` | string | the last time that was told |
+//! | `barrier` | string | written before each wait for replicas or disks |
 //! | `values:NAME` | hash | metadata by owner: creation, update, value |
 //! | `changes:DB` | channel | hints |
 //!
@@ -128,6 +129,14 @@ impl Keys {
 
     pub(crate) fn task_due(&self) -> String {
         self.of("task-due")
+    }
+
+    pub(crate) fn ready(&self, lane: &str) -> String {
+        format!("{}ready:{lane}", self.base)
+    }
+
+    pub(crate) fn barrier(&self) -> String {
+        self.of("barrier")
     }
 
     pub(crate) fn servers(&self) -> String {

@@ -32,7 +32,7 @@ use error::classify;
 use jobs::{Gatherer, Uncertain};
 use keys::Keys;
 use lanes::LaneCache;
-use link::Link;
+use link::{Link, Timeouts, Way};
 pub use options::{Durability, RedisOptions};
 
 const PROVIDER: &str = "redis";
@@ -85,7 +85,7 @@ impl RedisStorage {
         Self::connect_with(url, RedisOptions::default()).await
     }
 
-    /// Opens the server that the URL names: `redis://user:password@host:6379/0`, of a cluster any node.
+    /// Opens the server that the URL names: `redis://user:password@host:6379/0`, of a cluster any node. TLS is not built in.
     ///
     /// # Errors
     /// As [`connect`](Self::connect), and [`StorageError::Unsupported`] if the options are not possible.
@@ -95,14 +95,19 @@ impl RedisStorage {
             |what: &str| StorageError::Unsupported { provider: PROVIDER, what: what.to_owned() };
         let info = link::parse_url(url).ok_or_else(|| {
             unsupported(
-                "the URL cannot be read; write redis://user:password@host:6379/0, without TLS, which is not built in",
+                "the URL cannot be read; write redis://user:password@host:6379/0. TLS (rediss://) is not built in: connect \
+                 to a proxy on this machine that speaks it",
             )
         })?;
-        let timeouts = (options.connect_timeout, options.call_timeout);
+        let timeouts = Timeouts {
+            connect: options.connect_timeout,
+            call: options.call_timeout,
+            wait: options.durability.within(),
+        };
         let link = Link::new(info, &options.more_nodes, keys.base(), timeouts)
             .ok_or_else(|| unsupported("a node of a cluster is written host:port"))?;
         let link = Arc::new(link);
-        link.connected().await.map_err(|error| classify(&error, "connect"))?;
+        link.connected(Way::Plain).await.map_err(|error| classify(&error, "connect"))?;
         let under_way = TaskTracker::new();
         let feed = Feed::new(&link, keys.changes(link.database()), under_way.clone());
         let inner = Inner {

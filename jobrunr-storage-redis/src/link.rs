@@ -1,7 +1,8 @@
-//! The one connection that all calls share, and the way to whichever server it must lead to.
+//! The connections that all calls share, and the way to whichever server they must lead to.
 //!
 //! All keys of a storage live on one server, in a cluster too: on the master of their slot. So one connection is all
-//! that is needed, and the driver's own cluster client, which sends again what may have been carried out already, is not.
+//! that is needed, and another for writes that wait; the driver's own cluster client, which sends again what may have been
+//! carried out already, is not.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,7 +11,7 @@ use std::time::Duration;
 use redis::aio::{MultiplexedConnection, PubSub};
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo,
-    Pipeline, RedisError, RedisResult, ServerErrorKind, Value, cmd,
+    Pipeline, RedisError, RedisResult, ServerErrorKind, Value,
 };
 
 use crate::error::ends_connection;
@@ -24,13 +25,30 @@ const MOST_NODES: usize = 64;
 /// Host and port of a server.
 type Address = (String, u16);
 
+/// Which connection a command goes over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// The one on which every answer comes at once.
+    Plain,
+    /// That of writes which wait for replicas or disks: while they do, the server reads nothing from it.
+    Waiting,
+}
+
+/// How long things may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Timeouts {
+    pub(crate) connect: Duration,
+    pub(crate) call: Duration,
+    /// How long a write may wait for replicas or disks.
+    pub(crate) wait: Duration,
+}
+
 /// Leads to the server that holds the keys.
 pub(crate) struct Link {
     info: ConnectionInfo,
     /// What decides where the keys live.
     base: String,
-    connect_timeout: Duration,
-    call_timeout: Duration,
+    timeouts: Timeouts,
     route: Mutex<Route>,
     /// Held by the one who connects; the others wait.
     connecting: tokio::sync::Mutex<()>,
@@ -39,14 +57,24 @@ pub(crate) struct Link {
 
 #[derive(Default)]
 struct Route {
-    current: Option<Connected>,
+    plain: Option<Connected>,
+    waiting: Option<Connected>,
     /// Where the keys were last said to be.
     owner: Option<Address>,
     /// Other servers to ask, those given first.
     nodes: Vec<Address>,
 }
 
-/// A connection, and the number that tells it from the ones before.
+impl Route {
+    const fn current(&mut self, way: Way) -> &mut Option<Connected> {
+        match way {
+            Way::Plain => &mut self.plain,
+            Way::Waiting => &mut self.waiting,
+        }
+    }
+}
+
+/// A connection, and the number that tells it from all others there were.
 #[derive(Clone)]
 pub(crate) struct Connected {
     connection: MultiplexedConnection,
@@ -86,15 +114,14 @@ impl Link {
         info: ConnectionInfo,
         more_nodes: &[String],
         base: &str,
-        timeouts: (Duration, Duration),
+        timeouts: Timeouts,
     ) -> Option<Self> {
         let more = more_nodes.iter().map(|node| parse_address(node)).collect::<Option<Vec<_>>>()?;
         let nodes = address_of(&info).into_iter().chain(more).collect();
         Some(Self {
             info,
             base: base.to_owned(),
-            connect_timeout: timeouts.0,
-            call_timeout: timeouts.1,
+            timeouts,
             route: Mutex::new(Route { nodes, ..Route::default() }),
             connecting: tokio::sync::Mutex::default(),
             generations: AtomicU64::new(0),
@@ -110,34 +137,43 @@ impl Link {
         self.route.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn current(&self, way: Way) -> Option<Connected> {
+        self.route().current(way).clone()
+    }
+
     /// The connection, made anew if there is none.
-    pub(crate) async fn connected(&self) -> RedisResult<Connected> {
-        if let Some(current) = self.route().current.clone() {
+    pub(crate) async fn connected(&self, way: Way) -> RedisResult<Connected> {
+        if let Some(current) = self.current(way) {
             return Ok(current);
         }
         let _connecting = self.connecting.lock().await;
         // Race: somebody else may have connected while this one waited.
-        if let Some(current) = self.route().current.clone() {
+        if let Some(current) = self.current(way) {
             return Ok(current);
         }
-        let connection = self.connect().await?;
+        let mut connection = self.connect().await?;
+        if way == Way::Waiting {
+            // What is sent while others wait is read after them.
+            connection.set_response_timeout(self.timeouts.wait + self.timeouts.call);
+        }
         let generation = self.generations.fetch_add(1, Ordering::Relaxed);
         let connected = Connected { connection, generation };
-        self.route().current = Some(connected.clone());
+        *self.route().current(way) = Some(connected.clone());
         Ok(connected)
     }
 
     /// Lets go of a connection that is of no use any more, unless that has happened already.
     fn discard(&self, generation: u64) {
         let mut route = self.route();
-        if route.current.as_ref().is_some_and(|current| current.generation == generation) {
-            route.current = None;
+        for way in [Way::Plain, Way::Waiting] {
+            route.current(way).take_if(|current| current.generation == generation);
         }
     }
 
-    /// Lets go of the connection for good.
+    /// Lets go of the connections for good.
     pub(crate) fn close(&self) {
-        self.route().current = None;
+        let mut route = self.route();
+        (route.plain, route.waiting) = (None, None);
     }
 
     /// Where to look for the keys: where they were last, then wherever else there is a server.
@@ -183,8 +219,8 @@ impl Link {
 
     async fn connect_to(&self, address: Option<Address>) -> RedisResult<MultiplexedConnection> {
         let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.connect_timeout))
-            .set_response_timeout(Some(self.call_timeout));
+            .set_connection_timeout(Some(self.timeouts.connect))
+            .set_response_timeout(Some(self.timeouts.call));
         self.client(address)?.get_multiplexed_async_connection_with_config(&config).await
     }
 
@@ -239,10 +275,10 @@ impl Link {
     }
 
     /// Sends a command, where to the server says if it has moved, and only once if it may have been carried out.
-    pub(crate) async fn command(&self, command: &Cmd) -> Result<(Value, u64), Refused> {
+    pub(crate) async fn command(&self, way: Way, command: &Cmd) -> Result<(Value, u64), Refused> {
         let mut redirects = 0;
         loop {
-            let mut connected = self.connected().await.map_err(Refused::before_sending)?;
+            let mut connected = self.connected(way).await.map_err(Refused::before_sending)?;
             match command.query_async(&mut connected.connection).await {
                 Ok(answer) => return Ok((answer, connected.generation)),
                 Err(error) if self.learn(&error, connected.generation) && redirects < MOST_REDIRECTS => {
@@ -257,7 +293,7 @@ impl Link {
     pub(crate) async fn read_all(&self, commands: &Pipeline) -> Result<Vec<Value>, Refused> {
         let mut redirects = 0;
         loop {
-            let mut connected = self.connected().await.map_err(Refused::before_sending)?;
+            let mut connected = self.connected(Way::Plain).await.map_err(Refused::before_sending)?;
             match commands.query_async(&mut connected.connection).await {
                 Ok(answers) => return Ok(answers),
                 Err(error) if self.learn(&error, connected.generation) && redirects < MOST_REDIRECTS => {
@@ -268,29 +304,22 @@ impl Link {
         }
     }
 
-    /// Sends a command that waits, on the connection with this number only; `None` if there is another by now.
-    pub(crate) async fn wait_on(
-        &self,
-        generation: u64,
-        command: &Cmd,
-        patience: Duration,
-    ) -> RedisResult<Option<Value>> {
-        let current = self.route().current.clone();
-        let Some(mut current) = current.filter(|current| current.generation == generation) else {
-            return Ok(None);
-        };
-        current.connection.set_response_timeout(patience + self.call_timeout);
-        let answer = command.query_async(&mut current.connection).await;
-        if let Err(error) = &answer {
+    /// Sends commands of which the last one waits, on the connection with this number only; `None` if there is another by
+    /// now.
+    pub(crate) async fn wait_on(&self, generation: u64, commands: &Pipeline) -> RedisResult<Option<Value>> {
+        let current = self.current(Way::Waiting).filter(|current| current.generation == generation);
+        let Some(mut current) = current else { return Ok(None) };
+        let answers: RedisResult<Vec<Value>> = commands.query_async(&mut current.connection).await;
+        if let Err(error) = &answers {
             self.learn(error, generation);
         }
-        answer.map(Some)
+        answers.map(|mut answers| answers.pop())
     }
 
     /// A connection of its own that hears a channel.
     pub(crate) async fn listen(&self, channel: &str) -> RedisResult<PubSub> {
         // To the same server as everything else, which need not be the one in the URL.
-        self.connected().await?;
+        self.connected(Way::Plain).await?;
         let address = self.route().owner.clone();
         let client = self.client(address)?;
         let listening = async {
@@ -298,16 +327,9 @@ impl Link {
             listener.subscribe(channel).await?;
             Ok(listener)
         };
-        tokio::time::timeout(self.connect_timeout, listening)
+        tokio::time::timeout(self.timeouts.connect, listening)
             .await
             .unwrap_or_else(|_| Err(RedisError::from((ErrorKind::Io, "the server does not answer"))))
-    }
-
-    /// Asks something of the server whose answer not every server gives.
-    pub(crate) async fn ask(&self, question: &[&str]) -> Result<Value, Refused> {
-        let mut command = cmd(question[0]);
-        command.arg(&question[1..]);
-        self.command(&command).await.map(|(answer, _)| answer)
     }
 }
 
@@ -321,13 +343,13 @@ fn node_address(node: Value, asked: &Address) -> Option<Address> {
     Some((host, port))
 }
 
-/// Reads a URL; `None` if it cannot be read.
+/// Reads a URL; `None` if it cannot be read, or asks for TLS.
 pub(crate) fn parse_url(url: &str) -> Option<ConnectionInfo> {
     let url = match url.strip_prefix("valkey") {
         Some(rest) => format!("redis{rest}"),
         None => url.to_owned(),
     };
-    let is_ours = url.starts_with("redis:") || url.starts_with("rediss:") || url.starts_with("redis+unix:");
+    let is_ours = url.starts_with("redis:") || url.starts_with("redis+unix:");
     url.into_connection_info().ok().filter(|_| is_ours)
 }
 
@@ -346,7 +368,7 @@ mod tests {
     fn urls_of_both_names_are_read_and_no_others() {
         assert!(parse_url("redis://:secret@h:1/2").is_some());
         assert!(parse_url("valkey://h").is_some());
-        for url in ["mysql://h", "redis", "secret", "redis://h:port"] {
+        for url in ["mysql://h", "redis", "secret", "redis://h:port", "rediss://h", "valkeys://h"] {
             assert!(parse_url(url).is_none(), "{url}");
         }
     }

@@ -27,7 +27,11 @@ pub struct RedisOptions {
     pub(crate) max_payload_bytes: usize,
 }
 
-/// What a write waits for before its call returns. Claims, releases of due jobs and heartbeats never wait.
+/// What a write waits for before its call returns. Releases of due jobs and heartbeats never wait: what is lost of them is
+/// done again.
+///
+/// Writes that wait for more than the server have a connection of their own, on which they wait together: a call may take as
+/// long as the wait before its own and then its own, while reads and heartbeats go on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Durability {
     /// For the server alone, which then keeps what its own settings say: with `appendfsync always` a write is on its disk
@@ -39,16 +43,26 @@ pub enum Durability {
     Replicas {
         /// How many replicas must have it.
         at_least: u32,
-        /// How long that may take; then the call is [`Unavailable`](jobrunr_core::storage::StorageError::Unavailable).
+        /// How long one wait may take; then the call is [`Unavailable`](jobrunr_core::storage::StorageError::Unavailable).
         within: Duration,
     },
     /// For the disks of the server and of replicas, by `WAITAOF`, which Redis has since 7.2.
     Disk {
         /// On how many replicas' disks it must be besides the server's own.
         replicas: u32,
-        /// How long that may take; then the call is [`Unavailable`](jobrunr_core::storage::StorageError::Unavailable).
+        /// How long one wait may take; then the call is [`Unavailable`](jobrunr_core::storage::StorageError::Unavailable).
         within: Duration,
     },
+}
+
+impl Durability {
+    /// How long one wait may take.
+    pub(crate) const fn within(self) -> Duration {
+        match self {
+            Self::Server => Duration::ZERO,
+            Self::Replicas { within, .. } | Self::Disk { within, .. } => within,
+        }
+    }
 }
 
 impl Default for RedisOptions {

@@ -1,7 +1,9 @@
 //! The layout of the keys, its number, and what a server must be like.
 
+use std::collections::HashMap;
+
 use jobrunr_core::storage::{SetUp, StorageError};
-use redis::{Value, cmd};
+use redis::cmd;
 
 use crate::calls::{Call, Keeps};
 use crate::scripts::SCHEMA;
@@ -45,12 +47,16 @@ impl RedisStorage {
         if self.inner.options.allows_eviction {
             return Ok(());
         }
-        match self.inner.link.ask(&["CONFIG", "GET", "maxmemory-policy"]).await {
-            Ok(answer) => check_policy(answer),
-            Err(refused) if refused.error.is_io_error() => {
-                Err(crate::error::classify(&refused.error, OPERATION))
-            }
-            Err(_) => {
+        match policy(call).await? {
+            Some(policy) if policy != "noeviction" => Err(StorageError::Unsupported {
+                provider: PROVIDER,
+                what: format!(
+                    "its maxmemory-policy is {policy}: jobs would be thrown away when its memory is full; set it to \
+                     noeviction, or accept the loss by RedisOptions::allow_eviction"
+                ),
+            }),
+            Some(_) => Ok(()),
+            None => {
                 tracing::warn!(
                     "this Redis does not tell its maxmemory-policy; if it is not noeviction, jobs can be lost"
                 );
@@ -60,17 +66,23 @@ impl RedisStorage {
     }
 }
 
-fn check_policy(answer: Value) -> Result<(), StorageError> {
-    let settings: Vec<String> = redis::from_redis_value(answer).unwrap_or_default();
-    match settings.get(1) {
-        Some(policy) if policy != "noeviction" => Err(StorageError::Unsupported {
-            provider: PROVIDER,
-            what: format!(
-                "its maxmemory-policy is {policy}: jobs would be thrown away when its memory is full; set it to \
-                 noeviction, or accept the loss by RedisOptions::allow_eviction"
-            ),
-        }),
-        _ => Ok(()),
+/// What the server does when its memory is full; `None` if it keeps that to itself.
+async fn policy(call: &Call<'_>) -> Result<Option<String>, StorageError> {
+    const NAME: &str = "maxmemory-policy";
+    let mut config = cmd("CONFIG");
+    config.arg("GET").arg(NAME);
+    match call.read_one::<HashMap<String, String>>(&config).await {
+        Ok(mut settings) if settings.contains_key(NAME) => return Ok(settings.remove(NAME)),
+        Err(failed) if failed.error.is_retryable() => return Err(failed.into()),
+        // Hosted servers refuse it in many ways.
+        Ok(_) | Err(_) => {}
+    }
+    let mut info = cmd("INFO");
+    info.arg("memory");
+    match call.read_one::<String>(&info).await {
+        Ok(info) => Ok(line_of(&info, "maxmemory_policy").map(str::to_owned)),
+        Err(failed) if failed.error.is_retryable() => Err(failed.into()),
+        Err(_) => Ok(None),
     }
 }
 
@@ -94,9 +106,15 @@ fn check_layout(stored: &str, key: &str) -> Result<(), StorageError> {
 }
 
 fn version_of(info: &str) -> Option<(u32, u32)> {
-    let line = info.lines().find_map(|line| line.strip_prefix("redis_version:"))?;
-    let mut numbers = line.trim().split('.').map_while(|number| number.parse().ok());
+    let version = line_of(info, "redis_version")?;
+    let mut numbers = version.split('.').map_while(|number| number.parse().ok());
     Some((numbers.next()?, numbers.next()?))
+}
+
+/// What an answer to `INFO` says under a name.
+fn line_of<'i>(info: &'i str, name: &str) -> Option<&'i str> {
+    let mut lines = info.lines();
+    lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
 }
 
 #[cfg(test)]

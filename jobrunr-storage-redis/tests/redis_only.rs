@@ -7,12 +7,22 @@ mod support;
 
 #[path = "redis_only/answers.rs"]
 mod answers;
+#[path = "redis_only/clock.rs"]
+mod clock;
 #[path = "redis_only/cluster.rs"]
 mod cluster;
+#[path = "redis_only/commands.rs"]
+mod commands;
 #[path = "redis_only/durability.rs"]
 mod durability;
 #[path = "redis_only/errors.rs"]
 mod errors;
+#[path = "redis_only/failover.rs"]
+mod failover;
+#[path = "redis_only/hints.rs"]
+mod hints;
+#[path = "redis_only/lanes.rs"]
+mod lanes;
 #[path = "redis_only/outage.rs"]
 mod outage;
 #[path = "redis_only/recurring.rs"]
@@ -40,8 +50,13 @@ fn at(second: i64) -> DateTime<Utc> {
 }
 
 fn an_enqueued_job() -> Job {
-    let definition = JobDefinition::new("test".parse().unwrap(), JsonText::of(&"payload").unwrap());
-    Job::new(JobId::new(), definition, JobState::enqueued(), at(0)).unwrap()
+    an_enqueued_job_of("test", 0)
+}
+
+/// A job of this type, in line since this second.
+fn an_enqueued_job_of(signature: &str, second: i64) -> Job {
+    let definition = JobDefinition::new(signature.parse().unwrap(), JsonText::of(&"payload").unwrap());
+    Job::new(JobId::new(), definition, JobState::enqueued(), at(second)).unwrap()
 }
 
 fn a_server() -> ServerRef {

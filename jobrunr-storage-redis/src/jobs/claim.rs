@@ -2,13 +2,12 @@
 //!
 //! What they carry may be large. Read inside of the script it would hold up everybody; and it never changes.
 
-use std::collections::HashSet;
-
-use jobrunr_core::storage::{ClaimRequest, QueueSelection, StorageError};
+use jobrunr_core::storage::{ClaimRequest, StorageError};
 use jobrunr_core::{Job, JobMetadata, JobState, ServerRef, Version};
 use redis::Cmd;
 
 use super::CHUNK;
+use super::line::Line;
 use super::rows::Row;
 use super::uncertain::{LostClaim, PendingClaim};
 use crate::RedisStorage;
@@ -16,12 +15,12 @@ use crate::calls::{Call, Keeps};
 use crate::encoding::{decode_id, encode_server, encode_time};
 use crate::error::{Failed, corrupt};
 use crate::head::TOKEN;
-use crate::lanes::{Lanes, SignatureSet};
+use crate::lanes::Lanes;
 use crate::scripts::{ADOPT, CLAIM};
 
 const OPERATION: &str = "claim jobs";
 
-/// How often a claim is tried while others keep adding lanes.
+/// How often a claim is tried while others keep adding lanes, or are faster.
 const TRIES: usize = 20;
 
 /// A job that was claimed, as far as the script tells.
@@ -29,6 +28,14 @@ struct Claimed {
     id: String,
     version: Version,
     entries: usize,
+}
+
+/// What one script took.
+#[derive(Default)]
+struct Chunk {
+    claimed: Vec<Claimed>,
+    /// Whether there may be more to take.
+    may_be_followed: bool,
 }
 
 impl RedisStorage {
@@ -58,26 +65,13 @@ fn token_text(token: u64) -> String {
     format!("{token:0TOKEN$x}")
 }
 
-/// The lanes that a claim wants, in groups each of which is one line.
-fn groups<'l>(request: &ClaimRequest, lanes: &'l Lanes) -> Vec<Vec<&'l str>> {
-    let wanted = SignatureSet::from(&request.signatures);
-    match &request.queues {
-        QueueSelection::All => vec![lanes.numbers(None, &wanted).collect()],
-        QueueSelection::InOrder(queues) => {
-            let known: HashSet<&str> = lanes.iter().map(|(_, (queue, _))| queue.as_str()).collect();
-            let mut seen = HashSet::new();
-            let named = queues.iter().filter(|queue| known.contains(queue.as_str()) && seen.insert(*queue));
-            named.map(|queue| lanes.numbers(Some(queue), &wanted).collect()).collect()
-        }
-    }
-}
-
 fn claim_arguments(
     mut arguments: Cmd,
     request: &ClaimRequest,
     limit: usize,
     token: u64,
     lanes: &Lanes,
+    line: &Line<'_>,
 ) -> Cmd {
     let ServerRef { id, name } = &request.server;
     let state = JobState::Processing { server_id: *id, server_name: name.clone() };
@@ -89,9 +83,8 @@ fn claim_arguments(
         .arg(serde_json::to_string(&state).expect("states are JSON"))
         .arg(lanes.state().0)
         .arg(lanes.state().1);
-    let groups = groups(request, lanes);
-    arguments.arg(groups.len());
-    for group in groups {
+    arguments.arg(line.groups.len());
+    for group in &line.groups {
         arguments.arg(group.len()).arg(group);
     }
     arguments
@@ -105,36 +98,39 @@ impl Call<'_> {
         loop {
             let wanted = CHUNK.min(left);
             let take = async {
-                if wanted > 0 { self.take_chunk(request, token, wanted).await } else { Ok(Vec::new()) }
+                if wanted > 0 { self.take_chunk(request, token, wanted).await } else { Ok(Chunk::default()) }
             };
             let (read, next) = tokio::join!(self.read_claimed(taken), take);
             jobs.extend(read?);
-            taken = next?;
-            if taken.is_empty() {
+            let next = next?;
+            if next.claimed.is_empty() {
                 return Ok(jobs);
             }
-            left = if taken.len() < wanted { 0 } else { left - wanted };
+            left = if next.may_be_followed { left - next.claimed.len() } else { 0 };
+            taken = next.claimed;
         }
     }
 
-    async fn take_chunk(
-        &self,
-        request: &ClaimRequest,
-        token: u64,
-        limit: usize,
-    ) -> Result<Vec<Claimed>, Failed> {
+    async fn take_chunk(&self, request: &ClaimRequest, token: u64, limit: usize) -> Result<Chunk, Failed> {
         let mut lanes = self.storage.inner.lanes.known();
         for _ in 0..TRIES {
-            let arguments = claim_arguments(self.arguments(&CLAIM), request, limit, token, &lanes);
-            let answer: Vec<Option<String>> = self.run(&CLAIM, &arguments, Keeps::Nothing).await?;
+            let line = self.line(request, &lanes, limit).await?;
+            let arguments = claim_arguments(self.arguments(&CLAIM), request, limit, token, &lanes, &line);
+            let answer: Vec<Option<String>> = self.run(&CLAIM, &arguments, Keeps::WriteIfAny).await?;
             if answer.first().is_some_and(Option::is_none) {
                 lanes = self.load_lanes().await?;
                 continue;
             }
-            return Ok(claimed_of(answer.into_iter().flatten().collect()));
+            let claimed = claimed_of(answer.into_iter().flatten().collect());
+            if claimed.is_empty() && line.has_jobs() {
+                // Race: others have emptied the lanes that had the first jobs; the rest may have more.
+                continue;
+            }
+            let may_be_followed = claimed.len() == limit || line.is_part;
+            return Ok(Chunk { claimed, may_be_followed });
         }
-        // Others add lanes all the time; the next claim finds what there is.
-        Ok(Vec::new())
+        // Others add lanes or take jobs all the time; the next claim finds what there is.
+        Ok(Chunk::default())
     }
 
     /// Takes over what earlier claims of this server took whose answers were lost.
@@ -158,7 +154,7 @@ impl Call<'_> {
             for claim in lost {
                 arguments.arg(token_text(claim.token));
             }
-            let mut answer: Vec<String> = self.run(&ADOPT, &arguments, Keeps::Nothing).await?;
+            let mut answer: Vec<String> = self.run(&ADOPT, &arguments, Keeps::Write).await?;
             let last = if answer.is_empty() { String::new() } else { answer.remove(0) };
             adopted.extend(claimed_of(answer));
             if last.is_empty() {

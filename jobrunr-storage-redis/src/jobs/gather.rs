@@ -9,8 +9,8 @@ use jobrunr_core::storage::StorageError;
 use jobrunr_core::{Job, JobId};
 use tokio::sync::oneshot;
 
-use super::CHUNK;
-use super::insert::{CHUNK_BYTES, OPERATION};
+use super::insert::{OPERATION, bytes_of};
+use super::{CHUNK, CHUNK_BYTES};
 use crate::RedisStorage;
 use crate::error::{Failed, unavailable};
 
@@ -35,6 +35,7 @@ struct Queue {
 
 struct Waiting {
     jobs: Vec<Job>,
+    bytes: usize,
     answer: oneshot::Sender<Result<HashSet<JobId>, StorageError>>,
 }
 
@@ -48,8 +49,9 @@ impl RedisStorage {
     /// Inserts jobs of different ids together with those of other callers; returns those that were there already.
     pub(super) async fn insert_gathered(&self, jobs: Vec<Job>) -> Result<HashSet<JobId>, StorageError> {
         let (answer, answered) = oneshot::channel();
+        let bytes = jobs.iter().map(bytes_of).sum();
         let must_begin = self.inner.gatherer.with(|queue| {
-            queue.waiting.push_back(Waiting { jobs, answer });
+            queue.waiting.push_back(Waiting { jobs, bytes, answer });
             let must_begin = queue.writers < GROUPS_AT_ONCE;
             queue.writers += usize::from(must_begin);
             must_begin
@@ -92,7 +94,7 @@ impl Turn {
                 let (mut jobs, mut bytes) = (0, 0);
                 let fits = |waiting: &Waiting| {
                     jobs += waiting.jobs.len();
-                    bytes += waiting.jobs.iter().map(|job| job.payload().len()).sum::<usize>();
+                    bytes += waiting.bytes;
                     jobs <= CHUNK && bytes <= CHUNK_BYTES
                 };
                 let count = queue.waiting.iter().map(fits).take_while(|fits| *fits).count();
@@ -134,7 +136,7 @@ impl Turn {
         match written {
             Ok(present) => {
                 let mut mentioned = HashSet::new();
-                for Waiting { jobs, answer } in group {
+                for Waiting { jobs, answer, .. } in group {
                     let ids = jobs.iter().map(Job::id);
                     let not_new = ids.filter(|id| !mentioned.insert(*id) || present.contains(id)).collect();
                     // A caller that has gone wants no answer.

@@ -7,9 +7,9 @@ use jobrunr_core::storage::{InsertReport, StorageError};
 use jobrunr_core::{HistoryEntry, Job, JobId, StateName};
 use redis::Cmd;
 
-use super::rows::{encode_definition, encode_entry};
+use super::rows::{bytes_of_entries, encode_definition, encode_entry};
 use super::uncertain::{PendingWrites, Write};
-use super::{CHUNK, CHUNKS_AT_ONCE};
+use super::{CHUNKS_AT_ONCE, chunks_of};
 use crate::RedisStorage;
 use crate::calls::{Call, Keeps};
 use crate::changes::Hints;
@@ -25,50 +25,44 @@ pub(super) const OPERATION: &str = "insert jobs";
 /// Calls with at most so many jobs are gathered with others.
 const GATHERED: usize = 16;
 
-/// How many bytes of payloads one script writes at most, if it writes more than one job.
-pub(super) const CHUNK_BYTES: usize = 512 * 1024;
-
 impl RedisStorage {
     pub(super) async fn insert(&self, jobs: &[Job]) -> Result<InsertReport, StorageError> {
         let call = self.begin(OPERATION)?;
         let mut seen = HashSet::with_capacity(jobs.len());
-        let mut chunks: Vec<(&[Job], Vec<&Job>)> = Vec::new();
-        let mut rest = jobs;
-        while !rest.is_empty() {
-            let (chunk, next) = rest.split_at(length_of_chunk(rest));
-            rest = next;
-            chunks.push((chunk, chunk.iter().filter(|job| seen.insert(job.id())).collect()));
-        }
+        let chunks: Vec<(&[Job], Vec<&Job>)> = chunks_of(jobs, bytes_of)
+            .map(|chunk| (chunk, chunk.iter().filter(|job| seen.insert(job.id())).collect()))
+            .collect();
         let is_small = jobs.len() <= GATHERED;
         let inserts: Vec<_> =
             chunks.iter().map(|(_, first_mentions)| call.insert_some(first_mentions, is_small)).collect();
         let mut inserts = stream::iter(inserts).buffered(CHUNKS_AT_ONCE);
         let (mut report, mut hints) = (InsertReport::default(), Hints::default());
-        for (chunk, first_mentions) in &chunks {
-            let present = inserts.next().await.expect("each chunk is inserted")?;
-            let mut first_mentions = first_mentions.iter().peekable();
-            for job in *chunk {
-                let is_first = first_mentions.next_if(|first| std::ptr::eq(**first, job)).is_some();
-                if is_first && !present.contains(&job.id()) {
-                    hints.note(job);
-                } else {
-                    report.already_present.push(job.id());
+        let inserted = async {
+            for (chunk, first_mentions) in &chunks {
+                let present = inserts.next().await.expect("each chunk is inserted")?;
+                let mut first_mentions = first_mentions.iter().peekable();
+                for job in *chunk {
+                    let is_first = first_mentions.next_if(|first| std::ptr::eq(**first, job)).is_some();
+                    if is_first && !present.contains(&job.id()) {
+                        hints.note(job);
+                    } else {
+                        report.already_present.push(job.id());
+                    }
                 }
             }
-        }
+            Ok(())
+        };
+        let inserted: Result<(), StorageError> = inserted.await;
+        // Also of those that were written before something failed.
         self.hint(hints);
-        Ok(report)
+        inserted.map(|()| report)
     }
 }
 
-/// How many of these jobs one script writes.
-fn length_of_chunk(jobs: &[Job]) -> usize {
-    let mut bytes = 0;
-    let fits = |job: &&Job| {
-        bytes += job.payload().len();
-        bytes <= CHUNK_BYTES
-    };
-    jobs.iter().take(CHUNK).take_while(fits).count().max(1)
+/// How many bytes of a new job a script has to pass on: of what is large about jobs, all.
+pub(super) fn bytes_of(job: &Job) -> usize {
+    let metadata = job.metadata().iter().map(|(name, value)| name.len() + value.to_string().len());
+    job.payload().len() + bytes_of_entries(job.history()) + metadata.sum::<usize>()
 }
 
 impl Call<'_> {

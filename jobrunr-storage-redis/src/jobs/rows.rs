@@ -57,6 +57,11 @@ pub(super) fn encode_entry(entry: &HistoryEntry) -> String {
     format!("{}{state}", encode_time(entry.at))
 }
 
+/// How many bytes entries of a history take.
+pub(super) fn bytes_of_entries(entries: &[HistoryEntry]) -> usize {
+    entries.iter().map(|entry| encode_entry(entry).len()).sum()
+}
+
 fn decode_entry(text: &str) -> Option<HistoryEntry> {
     let (at, state) = text.split_at_checked(TIME)?;
     Some(HistoryEntry { at: decode_time(at)?, state: serde_json::from_str(state).ok()? })

@@ -1,4 +1,7 @@
-//! Saving jobs: what was added to their histories, each guarded by version and creation.
+//! Saving jobs: what was added to their histories, each guarded by version, creation, and who holds it since when.
+//!
+//! The version alone is not enough: a failover may lose a claim that was answered, and the next claim makes the same version
+//! for another server.
 
 use std::collections::HashSet;
 
@@ -10,15 +13,15 @@ use jobrunr_core::{
 };
 use redis::Cmd;
 
-use super::rows::{Row, encode_entry};
+use super::rows::{Row, bytes_of_entries, encode_entry};
 use super::uncertain::{PendingWrites, Write};
-use super::{CHUNK, CHUNKS_AT_ONCE};
+use super::{CHUNKS_AT_ONCE, chunks_of};
 use crate::RedisStorage;
 use crate::calls::{Call, Keeps};
 use crate::changes::Hints;
 use crate::encoding::{encode_id, encode_time};
 use crate::error::Failed;
-use crate::head::{Head, Present, encode_ending};
+use crate::head::{Head, Present, encode_ending, encode_holder, last_server};
 use crate::scripts::SAVE;
 
 const OPERATION: &str = "save jobs";
@@ -27,28 +30,33 @@ impl RedisStorage {
     pub(super) async fn save(&self, jobs: &[Job]) -> Result<SaveReport, StorageError> {
         let call = self.begin(OPERATION)?;
         let mut mentioned = HashSet::with_capacity(jobs.len());
-        let chunks: Vec<(&[Job], Vec<&Job>)> = jobs
-            .chunks(CHUNK)
+        let bytes_of = |job: &Job| bytes_of_entries(job.new_entries());
+        let chunks: Vec<(&[Job], Vec<&Job>)> = chunks_of(jobs, bytes_of)
             .map(|chunk| (chunk, chunk.iter().filter(|job| mentioned.insert(job.id())).collect()))
             .collect();
         let saves: Vec<_> =
             chunks.iter().map(|(_, first_mentions)| call.save_chunk(first_mentions)).collect();
         let mut saves = stream::iter(saves).buffered(CHUNKS_AT_ONCE);
         let (mut report, mut hints) = (SaveReport::default(), Hints::default());
-        for (chunk, first_mentions) in &chunks {
-            let conflicts = saves.next().await.expect("each chunk is saved")?;
-            let mut first_mentions = first_mentions.iter().peekable();
-            for job in *chunk {
-                let is_first = first_mentions.next_if(|first| std::ptr::eq(**first, job)).is_some();
-                if is_first && !conflicts.contains(&job.id()) {
-                    hints.note_saved(job);
-                } else {
-                    report.conflicts.push(job.id());
+        let saved = async {
+            for (chunk, first_mentions) in &chunks {
+                let conflicts = saves.next().await.expect("each chunk is saved")?;
+                let mut first_mentions = first_mentions.iter().peekable();
+                for job in *chunk {
+                    let is_first = first_mentions.next_if(|first| std::ptr::eq(**first, job)).is_some();
+                    if is_first && !conflicts.contains(&job.id()) {
+                        hints.note_saved(job);
+                    } else {
+                        report.conflicts.push(job.id());
+                    }
                 }
             }
-        }
+            Ok(())
+        };
+        let saved: Result<(), StorageError> = saved.await;
+        // Also of those that were saved before something failed.
         self.hint(hints);
-        Ok(report)
+        saved.map(|()| report)
     }
 }
 
@@ -57,11 +65,30 @@ struct Save<'j> {
     id: JobId,
     version: Version,
     created_at: DateTime<Utc>,
+    loaded: Loaded,
     updated_at: DateTime<Utc>,
     present: Present,
-    /// How many entries are stored.
-    older: usize,
     entries: &'j [HistoryEntry],
+}
+
+/// What of a job was stored when it was loaded.
+struct Loaded {
+    /// How many entries.
+    entries: usize,
+    /// Of the last of them: its instant, and its state with the server that holds the job, or held it last.
+    since: DateTime<Utc>,
+    holder: String,
+}
+
+impl Loaded {
+    fn of(job: &Job) -> Self {
+        let entries = job.history().len() - job.new_entries().len();
+        let loaded = &job.history()[..entries];
+        // Of a job that was never stored there is nothing that could be found.
+        let last = loaded.last().unwrap_or(&job.history()[0]);
+        let holder = encode_holder(last.state.name(), last_server(loaded));
+        Self { entries, since: last.at, holder }
+    }
 }
 
 impl Save<'_> {
@@ -71,13 +98,15 @@ impl Save<'_> {
         arguments
             .arg(encode_id(self.id))
             .arg(encode_time(self.created_at))
-            .arg(encode_ending(self.older, version))
+            .arg(encode_time(self.loaded.since))
+            .arg(&self.loaded.holder)
+            .arg(encode_ending(self.loaded.entries, version))
             .arg(encode_time(self.updated_at))
             // A version that has no next is none that anything stored has.
             .arg(self.present.encode(version.saturating_add(1)))
             .arg(self.entries.iter().filter(succeeded).count())
             .arg(self.entries.len());
-        for (number, entry) in (self.older..).zip(self.entries) {
+        for (number, entry) in (self.loaded.entries..).zip(self.entries) {
             arguments.arg(number).arg(encode_entry(entry));
         }
     }
@@ -97,9 +126,9 @@ impl Call<'_> {
                 id: job.id(),
                 version: job.version(),
                 created_at: job.created_at(),
+                loaded: Loaded::of(job),
                 updated_at: job.updated_at(),
                 present: Present::of(job),
-                older: job.history().len() - job.new_entries().len(),
                 entries: job.new_entries(),
             };
             save.add_to(&mut arguments);
@@ -145,9 +174,13 @@ impl Call<'_> {
             id,
             version: head.version,
             created_at: head.created_at,
+            loaded: Loaded {
+                entries: head.entries,
+                since: head.updated_at,
+                holder: encode_holder(head.state, head.server_id),
+            },
             updated_at: head.updated_at,
             present: head.parked(),
-            older: head.entries,
             entries: &[entry],
         };
         let mut arguments = self.arguments(&SAVE);

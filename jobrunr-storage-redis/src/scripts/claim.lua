@@ -66,10 +66,12 @@ local function first_of(lanes, wanted)
     local last = math.min(wanted, lanes[1].left)
     return call('ZRANGE', lanes[1].key, 0, last - 1)
   end
-  local piece = math.min(wanted, PIECE, math.max(8, math.ceil(2 * wanted / math.max(1, #lanes))))
+  local piece = math.min(wanted, PIECE, math.max(8, math.ceil(2 * wanted / #lanes)))
+  -- Of many lanes most give no job: that their first one comes too late is all that is asked of them.
+  local first_piece = #lanes > wanted and 1 or piece
   local heap = {}
   for index = 1, #lanes do
-    if read_on(lanes[index], piece) then
+    if read_on(lanes[index], first_piece) then
       heap[#heap + 1] = lanes[index]
     end
   end

@@ -1,12 +1,19 @@
 -- Adds entries to the histories of jobs, each if it is still as it was loaded; returns the numbers of those that are not.
 local conflicts, successes = {}, 0
 for index = 1, number() do
-  -- The end of the head from ENTRIES on tells what is to be added to; the other end is new.
-  local id, created, ending, updated, rest = argument(), argument(), argument(), argument(), argument()
+  -- What the head must say, then what it is to say: an instant, and all from STATE on.
+  local id, created, since, holder, ending = argument(), argument(), argument(), argument(), argument()
+  local updated, rest = argument(), argument()
   local won, entries = number(), 2 * number()
   local key = JOB .. id
   local head = call('HGET', key, 'h')
-  if head and sub(head, ENTRIES_AT) == ending and sub(head, CREATED_AT, CREATED_TO) == created then
+  if
+    head
+    and sub(head, ENTRIES_AT) == ending
+    and sub(head, STATE_AT, SERVER_TO) == holder
+    and sub(head, UPDATED_AT, UPDATED_TO) == since
+    and sub(head, CREATED_AT, CREATED_TO) == created
+  then
     local changed = updated .. sub(head, ID_AT, RECURRING_TO) .. rest
     if entries == 0 then
       call('HSET', key, 'h', changed)

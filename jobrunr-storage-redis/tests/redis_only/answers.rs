@@ -19,8 +19,7 @@ impl Setting {
     async fn new() -> Option<Self> {
         let (server, direct) = a_server_with_a_storage(&[]).await?;
         let proxy = Proxy::to(server.port).await.unwrap();
-        let behind = server.url().replace(&format!(":{}", server.port), &format!(":{}", proxy.port()));
-        let storage = open(&behind, RedisOptions::default()).await;
+        let storage = open(&proxy.url_of(&server), RedisOptions::default()).await;
         // Every script is loaded and the lane is known: the next script is the call itself.
         direct.insert_jobs(&[an_enqueued_job()]).await.unwrap();
         let mut warm = storage.claim_jobs(&ClaimRequest::new(a_server(), 1, at(0))).await.unwrap();

@@ -42,11 +42,13 @@ async fn urls_and_prefixes_that_cannot_be_are_refused() {
         "mysql://u:secret-word@h/d",
         "redis://u:secret-word@h:port",
         "rediss://:secret-word@h",
+        "valkeys://:secret-word@h",
         "secret-word",
     ] {
         let refused = RedisStorage::connect(url).await.unwrap_err();
         assert!(matches!(refused, StorageError::Unsupported { .. }), "{refused:?}");
         assert!(!format!("{refused:?} {}", said(&refused)).contains("secret-word"));
+        assert!(said(&refused).contains("TLS"), "{}", said(&refused));
     }
     for hostile in ["}x{", "a b", "\"; drop table"] {
         let options = RedisOptions::default().key_prefix(hostile);
@@ -55,15 +57,27 @@ async fn urls_and_prefixes_that_cannot_be_are_refused() {
     }
 }
 
+/// The URL of a user who may do everything but this.
+async fn a_guest(server: &PrivateServer, forbidden: &[&str]) -> String {
+    let rules = ["ACL", "SETUSER", "guest", "on", ">word", "~*", "&*", "+@all"];
+    server.ask(&[&rules, forbidden].concat()).await.unwrap();
+    server.url_with_password("word").replace("//:", "//guest:")
+}
+
 #[tokio::test]
 async fn a_server_that_may_throw_jobs_away_is_refused_unless_that_is_accepted() {
     let Some(server) = PrivateServer::start(&["maxmemory-policy allkeys-lru"]).await.unwrap() else { return };
     let strict = RedisStorage::connect(&server.url()).await.unwrap();
 
-    for set_up in [SetUp::Migrate, SetUp::Validate] {
-        let refused = strict.set_up(set_up).await.unwrap_err();
-        assert!(matches!(refused, StorageError::Unsupported { .. }), "{refused:?}");
-        assert!(said(&refused).contains("allkeys-lru") && said(&refused).contains("noeviction"));
+    let other_protocol = RedisStorage::connect(&format!("{}?protocol=resp3", server.url())).await.unwrap();
+    let without_config = RedisStorage::connect(&a_guest(&server, &["-config"]).await).await.unwrap();
+
+    for storage in [strict, other_protocol, without_config] {
+        for set_up in [SetUp::Migrate, SetUp::Validate] {
+            let refused = storage.set_up(set_up).await.unwrap_err();
+            assert!(matches!(refused, StorageError::Unsupported { .. }), "{refused:?}");
+            assert!(said(&refused).contains("allkeys-lru") && said(&refused).contains("noeviction"));
+        }
     }
     open(&server.url(), RedisOptions::default().allow_eviction(true)).await;
 }
@@ -72,10 +86,7 @@ async fn a_server_that_may_throw_jobs_away_is_refused_unless_that_is_accepted() 
 async fn a_server_that_keeps_its_settings_to_itself_can_be_used() {
     let Some((server, storage)) = a_server_with_a_storage(&[]).await else { return };
     storage.close().await;
-    let rules =
-        ["ACL", "SETUSER", "guest", "on", ">word", "~*", "&*", "+@all", "-config", "-info", "-cluster"];
-    server.ask(&rules).await.unwrap();
-    let url = server.url_with_password("word").replace("//:", "//guest:");
+    let url = a_guest(&server, &["-config", "-info", "-cluster"]).await;
 
     let storage = RedisStorage::connect(&url).await.unwrap();
 

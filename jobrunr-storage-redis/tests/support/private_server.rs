@@ -1,5 +1,6 @@
 //! Redis servers of one test's own, which may be killed, alone or as a cluster.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -11,6 +12,9 @@ use redis::aio::MultiplexedConnection;
 use uuid::Uuid;
 
 const PASSWORD: &str = "correct-horse";
+
+/// How long a server may take to start, or to copy another.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running server, or one that was killed. It ends, and its data goes, when it is dropped.
 pub(crate) struct PrivateServer {
@@ -70,7 +74,8 @@ impl PrivateServer {
 
     /// A connection past any storage.
     pub(crate) async fn connection(&self) -> Result<MultiplexedConnection, redis::RedisError> {
-        redis::Client::open(self.url())?.get_multiplexed_async_connection().await
+        let config = redis::AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
+        redis::Client::open(self.url())?.get_multiplexed_async_connection_with_config(&config).await
     }
 
     /// Asks something; the answer is text.
@@ -101,7 +106,51 @@ impl PrivateServer {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        Ok(tokio::time::timeout(Duration::from_secs(60), started).await?)
+        Ok(tokio::time::timeout(PATIENCE, started).await?)
+    }
+
+    /// A server that copies this one, once it has begun to.
+    pub(crate) async fn replica(&self) -> Result<Self, BoxError> {
+        let replica = Self::start(&[&format!("replicaof 127.0.0.1 {}", self.port)]).await?;
+        let replica = replica.ok_or("Redis was here a moment ago")?;
+        self.wait_for_replica().await?;
+        Ok(replica)
+    }
+
+    /// Waits until a replica copies this server.
+    pub(crate) async fn wait_for_replica(&self) -> Result<(), BoxError> {
+        let connected = async {
+            // Until it has said how far it is, nothing is sent to it.
+            let copies = |info: String| info.contains("state=online") && !info.contains("offset=0,");
+            while !self.ask(&["INFO", "replication"]).await.is_ok_and(copies) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        Ok(tokio::time::timeout(PATIENCE, connected).await?)
+    }
+
+    /// Lets the process do nothing until it is let go on: it answers nobody, and its connections stay.
+    pub(crate) fn freeze(&self) -> std::io::Result<()> {
+        self.signal("-STOP")
+    }
+
+    pub(crate) fn let_go_on(&self) -> std::io::Result<()> {
+        self.signal("-CONT")
+    }
+
+    fn signal(&self, signal: &str) -> std::io::Result<()> {
+        let process = self.process.as_ref().ok_or(std::io::ErrorKind::NotFound)?;
+        Command::new("kill").arg(signal).arg(process.id().to_string()).status().map(drop)
+    }
+
+    /// How often the server has carried out each command since it began, or since its statistics were reset.
+    pub(crate) async fn command_counts(&self) -> Result<BTreeMap<String, u64>, BoxError> {
+        let stats = self.ask(&["INFO", "commandstats"]).await?;
+        let line = |line: &str| {
+            let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+            Some((name.to_owned(), rest.split(',').next()?.parse().ok()?))
+        };
+        Ok(stats.lines().filter_map(line).collect())
     }
 
     /// Ends the process as a crash would: nothing is written any more.
