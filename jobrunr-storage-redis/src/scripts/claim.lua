@@ -94,7 +94,8 @@ local function first_of(lanes, wanted)
   return line
 end
 
--- Gives one job to the server; tells whether it was there to be given.
+-- Gives one job to the server; tells whether it was there to be given. It is taken out of its line here if its place
+-- there is told.
 local claimed, taken = {}, 0
 local holder, usual_entry = '3' .. server .. token, now .. entry
 local function give(id, in_line)
@@ -118,7 +119,9 @@ local function give(id, in_line)
     -- As `move` does it, with what is known here: this is done most of all.
     local lane = sub(head, LANE_AT, LANE_TO)
     remove('state:2', sub(head, UPDATED_AT, LANE_TO))
-    remove('ready:' .. lane, in_line)
+    if in_line then
+      remove('ready:' .. lane, in_line)
+    end
     add('state:3', at .. id .. lane)
     count(lane, ENQUEUED, -1)
     count(lane, PROCESSING, 1)
@@ -138,11 +141,18 @@ for _ = 1, number() do
   if taken < limit then
     lanes = waiting(lanes)
     local line = #lanes > 0 and first_of(lanes, limit - taken) or {}
-    for index = 1, #line do
-      if not give(sub(line[index], -32), line[index]) then
-        -- Somebody spoiled it by hand. It must not stand in front of the others for ever.
-        for lane = 1, #lanes do
-          call('ZREM', lanes[lane].key, line[index])
+    -- What is not given was spoiled by hand. It must not stand in front of the others for ever.
+    if #lanes == 1 and #line > 0 then
+      for index = 1, #line do
+        give(sub(line[index], -32))
+      end
+      call('ZREMRANGEBYRANK', lanes[1].key, 0, #line - 1)
+    else
+      for index = 1, #line do
+        if not give(sub(line[index], -32), line[index]) then
+          for lane = 1, #lanes do
+            call('ZREM', lanes[lane].key, line[index])
+          end
         end
       end
     end
