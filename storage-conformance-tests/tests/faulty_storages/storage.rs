@@ -26,7 +26,7 @@ pub(crate) struct Faulty {
     fault: Fault,
     memories: Arc<Memories>,
     mute: MuteFeed,
-    waits: TwoLists,
+    waits: TurningLists,
 }
 
 /// What faults remember, one for all handles on a database.
@@ -51,7 +51,7 @@ impl Memories {
 
 impl Faulty {
     pub(crate) fn new(storage: MemoryStorage, fault: Fault, memories: Arc<Memories>) -> Self {
-        Self { storage, fault, memories, mute: MuteFeed, waits: TwoLists::default() }
+        Self { storage, fault, memories, mute: MuteFeed, waits: TurningLists::default() }
     }
 }
 
@@ -65,14 +65,14 @@ impl ChangeFeed for MuteFeed {
     }
 }
 
-/// Two lists of waits that take turns, so that who tells of an end tells nobody.
+/// Lists of waits that take turns, so that who tells of an end tells nobody, or somebody else.
 #[derive(Debug, Default)]
-struct TwoLists {
-    lists: [AwaitedJobs; 2],
+struct TurningLists {
+    lists: [AwaitedJobs; 3],
     asked: AtomicUsize,
 }
 
-impl TwoLists {
+impl TurningLists {
     fn next(&self) -> &AwaitedJobs {
         &self.lists[self.asked.fetch_add(1, Ordering::Relaxed) % self.lists.len()]
     }
