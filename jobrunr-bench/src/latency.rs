@@ -17,12 +17,17 @@ use crate::workload::{Stopwatch, Timed};
 /// Between two jobs, so that the server is idle again; odd, so that it meets no timer's rhythm.
 const PAUSE: Duration = Duration::from_micros(17_300);
 
-/// Where a server polls, the pause is longer by a random part of its default interval: a job comes at any moment of it.
+/// Where a server polls, the pause is longer by a part of its default interval, another one each time: jobs come evenly over it.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-async fn pause(storage: &dyn StorageProvider) {
-    let more = if storage.changes().is_some() { 0.0 } else { fastrand::f64() };
+async fn pause_after(job: u32, storage: &dyn StorageProvider) {
+    let more = if storage.changes().is_some() { 0.0 } else { even_part(job) };
     tokio::time::sleep(PAUSE + POLL_INTERVAL.mul_f64(more)).await;
+}
+
+/// A part of a whole, for each index another one: steps of the golden ratio fill it evenly however many there are.
+fn even_part(index: u32) -> f64 {
+    (f64::from(index) * 0.618_033_988_749_895).fract()
 }
 
 /// Latencies in microseconds from the call of `enqueue` to the start of the handler, in one process.
@@ -35,10 +40,10 @@ pub(crate) async fn in_process(storage: &Arc<dyn StorageProvider>, jobs: usize) 
     let scheduler = JobScheduler::new(Arc::clone(storage));
 
     let mut latencies = Vec::new();
-    for _ in 0..jobs {
+    for job in 0..u32::try_from(jobs)? {
         scheduler.enqueue(Timed { expected_at: SystemClock.now() }).await?;
         latencies.push(started.recv().await.context("the server runs")?);
-        pause(storage.as_ref()).await;
+        pause_after(job, storage.as_ref()).await;
     }
     server.stop().await;
     Ok(latencies)
@@ -54,10 +59,10 @@ pub(crate) async fn across_processes(
     let scheduler = JobScheduler::new(Arc::clone(storage));
 
     let mut latencies = Vec::new();
-    for _ in 0..jobs {
+    for job in 0..u32::try_from(jobs)? {
         scheduler.enqueue(Timed { expected_at: SystemClock.now() }).await?;
         latencies.push(worker.line().await?.parse()?);
-        pause(storage.as_ref()).await;
+        pause_after(job, storage.as_ref()).await;
     }
     worker.finish().await?;
     Ok(latencies)
@@ -88,13 +93,12 @@ pub(crate) async fn of_due_jobs(
     Ok(lateness)
 }
 
-/// Instants over a span, in no order: steps of the golden ratio fill it evenly however many there are.
+/// Instants over a span, in no order.
 fn spread(begin: DateTime<Utc>, count: usize, seconds: u32) -> anyhow::Result<Vec<DateTime<Utc>>> {
     let span = f64::from(seconds);
     (0..u32::try_from(count)?)
         .map(|index| {
-            let place = (f64::from(index) * 0.618_033_988_749_895).fract();
-            Ok(begin + TimeDelta::from_std(Duration::from_secs_f64(place * span))?)
+            Ok(begin + TimeDelta::from_std(Duration::from_secs_f64(even_part(index) * span))?)
         })
         .collect()
 }

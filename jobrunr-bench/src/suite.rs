@@ -2,6 +2,7 @@
 
 mod drains;
 mod enqueues;
+mod log_lines;
 mod quiet;
 
 use crate::database::Database;
@@ -31,7 +32,7 @@ pub(crate) struct SuiteOptions {
     /// How often raw and ours take turns.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// Jobs of a latency measurement.
+    /// Jobs of a latency measurement, and of one of log lines.
     #[arg(long, default_value_t = 300)]
     samples: usize,
     /// How long an idle server is watched, in seconds.
@@ -41,7 +42,7 @@ pub(crate) struct SuiteOptions {
     #[arg(long)]
     quick: bool,
     /// Only the measurements with this word in their name; the figures of others stay as they were. The names: drain-raw,
-    /// drain-large, drain-cliff, drain-cost, enqueue, latency, due, idle, memory.
+    /// drain-large, drain-cliff, drain-cost, enqueue, latency, due, idle, log-lines, memory.
     #[arg(long)]
     only: Option<String>,
 }
@@ -123,6 +124,9 @@ pub(crate) async fn run(database: &dyn Database, options: &SuiteOptions) -> anyh
     }
     if options.wants("idle") {
         suite.idle().await?;
+    }
+    if options.wants("log-lines") {
+        suite.log_lines().await?;
     }
     if options.wants("memory") {
         suite.memory().await?;

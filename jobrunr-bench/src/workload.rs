@@ -3,11 +3,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use jobrunr_core::clock::{Clock, SystemClock};
-use jobrunr_core::{JobContext, JobHandler, JobId, JobRequest, JobResult};
+use jobrunr_core::filters::JobFilter;
+use jobrunr_core::{Job, JobContext, JobHandler, JobId, JobRequest, JobResult};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::{Mutex, Notify, mpsc};
@@ -81,6 +83,41 @@ impl JobHandler<Timed> for Stopwatch {
         let late = SystemClock.now() - request.expected_at;
         self.0.send(late.num_microseconds().unwrap_or(i64::MAX))?;
         Ok(())
+    }
+}
+
+/// Writes so many lines of about 100 bytes to its log, in a row.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Talking {
+    /// How many.
+    pub(crate) lines: usize,
+}
+
+impl JobRequest for Talking {
+    const JOB_TYPE: &'static str = "talking";
+}
+
+/// Sends when each job started, and when its success was stored.
+#[derive(Debug, Clone)]
+pub(crate) struct Talker(pub(crate) mpsc::UnboundedSender<(JobId, Instant)>);
+
+impl JobHandler<Talking> for Talker {
+    type Output = ();
+
+    async fn run(&self, request: Talking, context: &JobContext) -> JobResult {
+        self.0.send((context.job_id(), Instant::now()))?;
+        for number in 0..request.lines {
+            context.log().info(format!("{number:0>100}"));
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl JobFilter for Talker {
+    async fn on_succeeded(&self, job: &Job) {
+        // Nobody listens any more if the measurement has failed.
+        let _ = self.0.send((job.id(), Instant::now()));
     }
 }
 

@@ -28,8 +28,8 @@ use crate::trace::{TraceCarrier, Traces};
 pub use self::results::AwaitError;
 pub use self::signals::{Signal, SignalError};
 
-/// How many jobs of a bulk go to the storage in one call.
-const BULK_CHUNK: usize = 1_000;
+/// How many jobs of a bulk go to the storage in one call: enough that one which writes parts of a thousand can write two at once.
+const BULK_CHUNK: usize = 2_000;
 /// How old the measured offset to the storage's clock may get before it is measured again.
 const MAX_OFFSET_AGE: Duration = Duration::from_secs(300);
 /// How often an action is tried on a job that others keep changing meanwhile.

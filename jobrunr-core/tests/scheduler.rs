@@ -243,11 +243,11 @@ async fn a_payload_over_the_limit_is_refused_and_nothing_of_its_bulk_is_stored()
 #[tokio::test]
 async fn a_bulk_that_fails_midway_says_how_many_jobs_were_created() {
     let (storage, scheduler) = storage_and_scheduler();
-    let good = (0..1_500).map(|page| JobBuilder::new(Print { page }));
+    let good = (0..2_500).map(|page| JobBuilder::new(Print { page }));
     let bad = JobBuilder::new(Print { page: 1 }).queue("No Queue");
 
     let failed = scheduler.create_all(good.chain([bad])).await.unwrap_err();
 
-    assert!(matches!(failed, SchedulerError::Partly { created: 1_000, .. }), "{failed:?}");
-    assert_eq!(storage.count_jobs(&JobQuery::all()).await.unwrap(), 1_000);
+    assert!(matches!(failed, SchedulerError::Partly { created: 2_000, .. }), "{failed:?}");
+    assert_eq!(storage.count_jobs(&JobQuery::all()).await.unwrap(), 2_000);
 }

@@ -12,6 +12,8 @@ mod errors;
 mod gathering;
 #[path = "postgres_only/hints.rs"]
 mod hints;
+#[path = "postgres_only/notes.rs"]
+mod notes;
 #[path = "postgres_only/outage.rs"]
 mod outage;
 #[path = "postgres_only/plans.rs"]

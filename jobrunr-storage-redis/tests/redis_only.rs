@@ -15,6 +15,8 @@ mod durability;
 mod errors;
 #[path = "redis_only/outage.rs"]
 mod outage;
+#[path = "redis_only/recurring.rs"]
+mod recurring;
 #[path = "redis_only/schema.rs"]
 mod schema;
 #[path = "redis_only/scripts.rs"]

@@ -6,9 +6,11 @@
 //! ```
 //!
 //! The URL may also be in `JOBRUNR_TEST_POSTGRES_URL`. The application takes orders over HTTP: an order and the job that
-//! confirms it are written in one transaction, so there is never an order without its job or a job without its order. The
-//! script orders a book; orders something that a rule of the database refuses after its job was created, and neither is
-//! there; and reads the order again, confirmed by the job, which wrote that in a transaction with the mark that it did.
+//! confirms it are written in one transaction, so there is never an order without its job or a job without its order.
+//!
+//! One sees what a client asks and what the job does. The client orders a book; orders something that a rule of the database
+//! refuses after its job was created, and neither is there; and reads the order again, confirmed by the job, which wrote that
+//! in a transaction with the mark that it did.
 //! Everything lies in the schema `jobrunr_axum_app`, which is dropped at the end. `GET /health` tells how the server is doing.
 
 use std::net::SocketAddr;

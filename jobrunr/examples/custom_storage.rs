@@ -4,6 +4,9 @@
 //! cargo run --example custom_storage
 //! ```
 //!
+//! One sees, in a moment, a line for each of three jobs: how many states it was in, and since when. A server ran them from
+//! `jobs.redb` as it would from any other storage. The file stays: the next run adds three jobs and lists them all.
+//!
 //! It takes the shortest right way everywhere: rows are JSON, a query looks at one narrow fact a job. What it may not save
 //! on is what the contract promises, and `jobrunr/tests/custom_storage.rs` runs the conformance suite on it in ten lines.
 //! Read it beside `docs/writing-a-storage-provider.md`.

@@ -4,9 +4,10 @@
 //! cargo run --example quickstart
 //! ```
 //!
-//! Six jobs go into an SQLite file and a server runs them, one line for each state a job enters: some succeed at once, one
-//! fails twice and then succeeds, one waits for its time, one panics until no retries are left. The file stays: look into
-//! it, and run the example again. Interrupt it with ctrl-c halfway, and the next run does what was left. Times are UTC.
+//! Six jobs go into an SQLite file and a server runs them. One sees a line for each state a job enters: some succeed at
+//! once, one fails twice and then succeeds, one waits for its time, one panics until no retries are left. The file stays:
+//! look into it, and run the example again. Interrupt it with ctrl-c halfway, and the next run does what was left. Times are
+//! UTC.
 
 use std::io::IsTerminal as _;
 

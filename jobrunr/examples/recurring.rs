@@ -4,9 +4,10 @@
 //! cargo run --example recurring
 //! ```
 //!
-//! A function beats every 2 seconds by itself, as its attribute says. A slow one runs every 3 seconds and takes 5: its ticks wait
-//! in line, one at most. A report in the time of Brussels is triggered by hand. Then one schedule is changed and takes effect
-//! at once, one is paused, one removes itself, and the list shows what comes next. The example ends by itself. Times are UTC.
+//! One sees a line for each run, with its tick. A function beats every 2 seconds by itself, as its attribute says. A slow one
+//! runs every 3 seconds and takes 5: its ticks wait in line, one at most. A report in the time of Brussels is triggered by
+//! hand. Then one schedule is changed and takes effect at once, one is paused, one removes itself, and the list shows what
+//! comes next. The example ends by itself. Times are UTC.
 
 use jobrunr::prelude::*;
 use jobrunr::recurring::{MisfirePolicy, OverlapPolicy, RecurringJobBuilder};

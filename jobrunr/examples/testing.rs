@@ -7,8 +7,8 @@
 //!
 //! An application signs people up: it welcomes them by a job, and reminds them by another one three days later. What is
 //! tested is that the right jobs are created, what the handlers do, and that a mail server that is busy delays the mail and
-//! does not lose it. Three days pass in no time, because the clock is moved by hand. At the end one sees what a failing
-//! assertion says.
+//! does not lose it. Three days pass in no time, because the clock is moved by hand. One sees the runs of both stories
+//! and, at the end, what a failing assertion says.
 
 use std::sync::Mutex;
 

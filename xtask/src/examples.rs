@@ -77,11 +77,31 @@ const TELLS: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Builds the facade's examples, runs each, and looks at what it tells; those whose database is not there are passed over, and that is told.
+/// What the head of each example says, besides how it is run.
+const SEEN: &str = "One sees";
+
+/// The variable that says that everything has to run.
+const REQUIRE_ALL: &str = "JOBRUNR_TEST_REQUIRE_ALL";
+
+/// What becomes of an example whose database is not there.
+#[derive(Clone, Copy)]
+enum WithoutDatabase {
+    PassedOver,
+    Failed,
+}
+
+/// Builds the facade's examples, runs each, and looks at what it tells. One whose database is not there is passed over, which
+/// is told, or fails where everything is required.
 ///
 /// # Errors
-/// If one does not build, does not end well, does not end, or does not tell what it should.
+/// If one does not say how it is run and what one sees, does not build, does not end well, does not end, or does not tell what
+/// it should.
 pub(crate) fn run_all(root: &Path) -> Result<()> {
+    for (name, _) in TELLS {
+        if let Some(words) = missing_in_head(name, &source(root, name)?) {
+            bail!("the head of example {name} does not say `{words}`");
+        }
+    }
     let arguments = ["build", "--workspace", "--all-features", "--examples"];
     let messages =
         cargo::output(root, &[arguments.as_slice(), &["--message-format=json-render-diagnostics"]].concat())?;
@@ -94,9 +114,11 @@ pub(crate) fn run_all(root: &Path) -> Result<()> {
         "there are the examples {built:?}, but what they tell is known of {expected:?}"
     );
     let databases = databases::environment(root);
+    let is_required = std::env::var(REQUIRE_ALL).is_ok_and(|value| value == "1");
+    let without_database = if is_required { WithoutDatabase::Failed } else { WithoutDatabase::PassedOver };
     for (name, program) in examples {
         if let Some(variable) = missing(&name, &databases) {
-            println!("    example {name} SKIPPED: {variable} is not set, and no such database runs");
+            pass_over(&name, variable, without_database)?;
             continue;
         }
         println!("    example {name}");
@@ -119,6 +141,31 @@ fn missing(example: &str, databases: &[(&str, String)]) -> Option<&'static str> 
     let (_, needed) = NEEDS.iter().find(|(name, _)| *name == example)?;
     let is_there = databases.iter().any(|(variable, _)| variable == needed);
     (!is_there).then_some(*needed)
+}
+
+/// Tells that an example does not run because of this variable, or fails.
+fn pass_over(example: &str, variable: &str, without_database: WithoutDatabase) -> Result<()> {
+    let why = format!("{variable} is not set, and no such database runs");
+    match without_database {
+        WithoutDatabase::PassedOver => println!("    example {example} SKIPPED: {why}"),
+        WithoutDatabase::Failed => bail!("example {example} has to run ({REQUIRE_ALL}=1): {why}"),
+    }
+    Ok(())
+}
+
+/// The text of an example, which is one file or the first of a folder.
+fn source(root: &Path, example: &str) -> Result<String> {
+    let folder = root.join("jobrunr/examples");
+    let one_file = folder.join(format!("{example}.rs"));
+    let file = if one_file.exists() { one_file } else { folder.join(example).join("main.rs") };
+    std::fs::read_to_string(&file).with_context(|| file.display().to_string())
+}
+
+/// What the head of an example should say and does not: how it is run, and what one sees.
+fn missing_in_head(example: &str, text: &str) -> Option<String> {
+    let head: Vec<&str> = text.lines().take_while(|line| line.starts_with("//!")).collect();
+    let said = |words: &String| head.iter().any(|line| line.contains(words.as_str()));
+    [format!("--example {example}"), SEEN.to_owned()].into_iter().find(|words| !said(words))
 }
 
 /// Name and program of an example, if this is cargo's message that it was built.
@@ -197,18 +244,29 @@ mod tests {
     }
 
     #[test]
-    fn every_example_begins_with_how_it_is_run() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../jobrunr/examples");
+    fn every_example_begins_with_how_it_is_run_and_what_one_sees() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
 
         for (name, _) in TELLS {
-            let one_file = folder.join(format!("{name}.rs"));
-            let file = if one_file.exists() { one_file } else { folder.join(name).join("main.rs") };
-            let text = std::fs::read_to_string(&file).unwrap();
-            let head: Vec<&str> = text.lines().take_while(|line| line.starts_with("//!")).collect();
-
-            assert!(head.iter().any(|line| line.contains(&format!("--example {name}"))), "{name}");
-            assert!(head.len() >= 7, "{name} does not say what one sees");
+            assert_eq!(missing_in_head(name, &source(root, name).unwrap()), None, "{name}");
         }
+    }
+
+    #[test]
+    fn a_head_that_leaves_out_how_or_what_is_found() {
+        let whole = "//! Jobs.\n//!\n//! cargo run --example jobs\n//!\n//! One sees jobs.\n\nfn main() {}\n";
+
+        assert_eq!(missing_in_head("jobs", whole), None);
+        assert_eq!(missing_in_head("others", whole).as_deref(), Some("--example others"));
+        let elsewhere = whole.replace("//! One sees", "/// One sees");
+        assert_eq!(missing_in_head("jobs", &elsewhere).as_deref(), Some(SEEN));
+    }
+
+    #[test]
+    fn an_example_without_its_database_fails_where_everything_is_required() {
+        assert!(pass_over("axum_app", "URL", WithoutDatabase::PassedOver).is_ok());
+        let failed = pass_over("axum_app", "URL", WithoutDatabase::Failed).unwrap_err();
+        assert!(failed.to_string().contains("example axum_app has to run"), "{failed}");
     }
 
     #[cfg(unix)]

@@ -28,7 +28,7 @@ Development tasks of JobRunr for Rust.
 ";
 
 const VARIABLES: &str = "\
-JOBRUNR_TEST_REQUIRE_ALL=1 makes a test fail whose database is not there, instead of skipping it.
+JOBRUNR_TEST_REQUIRE_ALL=1 makes a test or an example fail whose database is not there, instead of skipping it.
 ";
 
 fn main() -> ExitCode {

@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+/// The first job must run in fewer lines than this, empty ones not counted.
+const LINES_OF_FIRST_JOB: usize = 15;
+
 /// A page and what is written on it.
 struct Page {
     path: PathBuf,
@@ -38,10 +41,21 @@ pub(crate) fn violations(root: &Path) -> Result<Vec<String>> {
         Ok(first_rust_block(&text))
     };
     // The facade's page is its documentation, where the example is compiled.
-    if example("README.md")? != example("jobrunr/README.md")? {
+    let first_job = example("README.md")?;
+    if first_job != example("jobrunr/README.md")? {
         found.push("the first example of README.md is not that of jobrunr/README.md".to_owned());
     }
+    found.extend(too_long(&first_job.unwrap_or_default()));
     Ok(found)
+}
+
+/// What is wrong with the length of the first example, if anything is.
+fn too_long(first_job: &str) -> Option<String> {
+    let lines = first_job.lines().filter(|line| !line.trim().is_empty()).count();
+    let is_right = (1..LINES_OF_FIRST_JOB).contains(&lines);
+    (!is_right).then(|| {
+        format!("the first example of README.md has {lines} lines; some, and fewer than {LINES_OF_FIRST_JOB}, are right")
+    })
 }
 
 /// Every file of the repository but those that are built.
@@ -164,6 +178,15 @@ mod tests {
 
         assert_eq!(first_rust_block(page).as_deref(), Some("shown();\n#[attribute]"));
         assert_eq!(first_rust_block("no code"), None);
+    }
+
+    #[test]
+    fn a_first_job_of_fifteen_lines_is_too_long_and_empty_lines_do_not_count() {
+        let of = |lines: usize| too_long(&"line\n\n".repeat(lines));
+
+        assert_eq!(of(LINES_OF_FIRST_JOB - 1), None);
+        assert!(of(LINES_OF_FIRST_JOB).is_some_and(|found| found.contains("has 15 lines")));
+        assert!(of(0).is_some(), "a page without an example shows no first job");
     }
 
     #[test]

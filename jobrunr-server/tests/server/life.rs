@@ -244,3 +244,27 @@ async fn a_storage_without_hints_is_asked_often_enough() {
     }
     server.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_server_starts_a_job_when_its_hint_comes_and_only_at_its_poll_if_none_does() {
+    for (hints_come, waits_millis) in [(true, 0..=5), (false, 13_000..=15_000)] {
+        let world = World::new();
+        let storage = Faulty::new(&world.memory);
+        let storage = if hints_come { storage } else { storage.with_silent_hints() };
+        let server = world
+            .server_over(storage.shared())
+            .poll_interval(Duration::from_secs(15))
+            .handle::<Work, _>(Doing(async |_: Work, _| Ok(())))
+            .start()
+            .await
+            .unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+
+        let id = world.enqueue(1).await;
+
+        let job = world.job_in(id, StateName::Succeeded).await;
+        let waited = (job.updated_at() - job.created_at()).num_milliseconds();
+        assert!(waits_millis.contains(&waited), "hints come: {hints_come}, waited {waited} ms");
+        server.stop().await;
+    }
+}

@@ -9,6 +9,9 @@
 //! first time it fails, and the job is retried. Two texts are written and wait on a page until somebody approves or
 //! declines them; a declined one is written anew. While a job waits it occupies no worker, and the server may be
 //! restarted: it waits in `external_jobs.db`. Played by itself, the person is a script that uses the page over HTTP.
+//!
+//! One sees what the person decides, the texts and the film that come of it, and what became of the film with what its runs
+//! logged.
 
 mod http;
 mod provider;
