@@ -49,7 +49,7 @@ pub struct RecurringJob {
     /// When the recurring job removes itself; from then on there are no ticks.
     pub delete_at: Option<DateTime<Utc>>,
     /// Its runs that had not ended when they were looked at last, oldest first, the latest
-    /// [`MAX_OPEN_RUNS`](crate::limits::MAX_OPEN_RUNS) of them. Not kept where runs may overlap.
+    /// [`MAX_OPEN_RUNS`] of them. Not kept where runs may overlap.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub open_runs: Vec<JobId>,
     /// When it was created.
