@@ -11,7 +11,7 @@ use crate::support::PrivateServer;
 use crate::{a_server, a_server_with_a_storage, an_enqueued_job, at};
 
 /// More than one script takes.
-const MANY: usize = 60;
+const MANY: usize = 110;
 
 /// Jobs of which the first script takes the first ones, and the next one fails: the last is SCHEDULED, and the key of those
 /// holds something else.
