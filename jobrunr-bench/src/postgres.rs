@@ -18,7 +18,7 @@ use crate::raw_postgres;
 pub(crate) struct Postgres {
     server: String,
     admin: PgPool,
-    /// Whether the server counts statements; else they are taken to be transactions.
+    /// Whether the server counts statements.
     counts_statements: bool,
     databases: AtomicUsize,
 }
@@ -35,7 +35,9 @@ impl Postgres {
         let ask = sqlx::raw_sql("SELECT 1 FROM pg_stat_statements LIMIT 1").fetch_optional(&admin).await;
         let counts_statements = create.is_ok() && ask.is_ok();
         if !counts_statements {
-            println!("the server does not count statements, so transactions stand for them");
+            println!(
+                "the server does not count statements (it has no pg_stat_statements): nothing is told of them"
+            );
         }
         Ok(Self { server, admin, counts_statements, databases: AtomicUsize::new(0) })
     }
@@ -120,15 +122,14 @@ impl Database for Postgres {
                        FROM pg_stat_database WHERE datname = $1";
         let (transactions, log): (i64, i64) =
             sqlx::query_as(counted).bind(name).fetch_one(&self.admin).await?;
-        let statements: i64 = if self.counts_statements {
+        let mut statements = None;
+        if self.counts_statements {
             let counted = "SELECT coalesce(sum(s.calls), 0)::bigint FROM pg_stat_statements s \
                            JOIN pg_database d ON d.oid = s.dbid WHERE d.datname = $1";
-            sqlx::query_scalar(counted).bind(name).fetch_one(&self.admin).await?
-        } else {
-            transactions
-        };
+            statements = Some(sqlx::query_scalar::<_, i64>(counted).bind(name).fetch_one(&self.admin).await?);
+        }
         Ok(Counters {
-            statements: u64::try_from(statements).ok(),
+            statements: statements.and_then(|statements| u64::try_from(statements).ok()),
             transactions: u64::try_from(transactions).ok(),
             log_bytes: u64::try_from(log).ok(),
             slow_commands: None,

@@ -7,16 +7,16 @@ use std::time::Duration;
 use jobrunr_core::storage::{Change, ChangeFeed, ChangeHub, ChangeStream, StorageError};
 use jobrunr_core::{Job, JobId, JobState, QueueName, StateName};
 use jobrunr_storage_sql::{from_micros, micros};
-use sqlx::pool::PoolConnection;
+use sqlx::Row;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{Postgres, Row};
-use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::PostgresStorage;
 use crate::connection::Failed;
+use crate::error::classify;
+use crate::lent::Lent;
 use crate::listener::Listener;
 use crate::names::Runs;
 
@@ -25,6 +25,9 @@ const INTERVAL: Duration = Duration::from_millis(10);
 
 /// More hints about single jobs than this become one that says to look at everything.
 const MOST_JOBS: usize = 64;
+
+/// Stands for who sends a hint with the transaction of a caller. Nobody drops it as his own: this process has not been told.
+const FROM_A_CALLER: &str = "-";
 
 /// The hints that one call gives.
 #[derive(Debug, Default)]
@@ -134,9 +137,9 @@ pub(crate) struct Feed {
 }
 
 impl Feed {
-    pub(crate) fn new(listen_at: PgConnectOptions, tasks: TaskTracker) -> Self {
+    pub(crate) fn new(listen_at: PgConnectOptions, patience: Duration, tasks: TaskTracker) -> Self {
         let hub = Arc::new(ChangeHub::new());
-        Self { listener: Listener::new(listen_at, Arc::clone(&hub), tasks), hub }
+        Self { listener: Listener::new(listen_at, patience, Arc::clone(&hub), tasks), hub }
     }
 
     pub(crate) fn close(&self) {
@@ -150,7 +153,6 @@ pub(crate) struct Outbox {
     /// Tells this storage's notifications from those of others.
     origin: String,
     content: Mutex<Content>,
-    channel: OnceCell<Arc<str>>,
 }
 
 #[derive(Default)]
@@ -163,11 +165,7 @@ struct Content {
 
 impl Default for Outbox {
     fn default() -> Self {
-        Self {
-            origin: Uuid::now_v7().simple().to_string(),
-            content: Mutex::default(),
-            channel: OnceCell::new(),
-        }
+        Self { origin: Uuid::now_v7().simple().to_string(), content: Mutex::default() }
     }
 }
 
@@ -176,20 +174,21 @@ impl Outbox {
         work(&mut self.content.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The hint that a notification holds; `None` if it is one of this storage's own.
+    /// The hint that a notification holds; `None` if it is one that this storage has given to its own subscribers.
     pub(crate) fn decode(&self, payload: &str) -> Option<Change> {
         let (origin, text) = payload.split_once(' ').unwrap_or(("", payload));
         (origin != self.origin).then(|| decode(text))
     }
 
     fn encode(&self, hints: &Hints) -> Vec<String> {
-        let texts = hints.changes().into_iter().filter_map(|change| encode(&change));
-        texts.map(|text| format!("{} {text}", self.origin)).collect()
+        encode_all(&self.origin, hints)
     }
 }
 
-/// The namespace of channels.
-const CHANNELS: Uuid = Uuid::from_u128(0x0c1d_33a4_9a5e_5d0b_8f52_6f1c_3f5e_7b11);
+fn encode_all(origin: &str, hints: &Hints) -> Vec<String> {
+    let texts = hints.changes().into_iter().filter_map(|change| encode(&change));
+    texts.map(|text| format!("{origin} {text}")).collect()
+}
 
 impl ChangeFeed for PostgresStorage {
     fn subscribe(&self) -> ChangeStream {
@@ -221,50 +220,31 @@ impl PostgresStorage {
         }
     }
 
-    /// Sends hints when the transaction of a caller commits.
+    /// Sends hints when the transaction of a caller commits, to this process as well.
     pub(crate) async fn notify_in(&self, transaction: &mut impl Runs, hints: &Hints) -> Result<(), Failed> {
         if !hints.is_empty() {
-            let notify = &self.inner.statements.notify_in_transaction;
-            self.send(transaction, notify, hints).await?;
+            let notify = self.statement(&self.inner.statements.notify_in_transaction);
+            transaction.run(notify.bind(encode_all(FROM_A_CALLER, hints))).await?;
         }
         Ok(())
     }
 
-    async fn send(&self, runs: &mut impl Runs, notify: &Arc<str>, hints: &Hints) -> Result<(), Failed> {
-        let channel = self.channel(runs).await?;
-        let texts = self.inner.outbox.encode(hints);
-        runs.run(self.statement(notify).bind(channel.to_string()).bind(texts)).await.map(drop)
-    }
-
-    /// The channel that everybody who uses the same tables listens on.
-    pub(crate) async fn channel(&self, runs: &mut impl Runs) -> Result<Arc<str>, Failed> {
-        if let Some(channel) = self.inner.outbox.channel.get() {
-            return Ok(Arc::clone(channel));
-        }
-        let schema = match &self.inner.options.schema {
-            Some(schema) => schema.clone(),
-            None => {
-                let rows = runs.run(self.statement(&self.inner.statements.current_schema)).await?;
-                let schema = rows.first().and_then(|row| row.try_get::<Option<String>, _>(0).ok().flatten());
-                schema.unwrap_or_default()
-            }
-        };
-        let tables = format!("{schema}.{}", self.inner.prefix.as_str());
-        let name = format!("jobrunr_{}", Uuid::new_v5(&CHANNELS, tables.as_bytes()).simple());
-        let channel: Arc<str> = name.into();
-        // Race: another call may have been faster; it came to the same name.
-        let _ = self.inner.outbox.channel.set(Arc::clone(&channel));
-        Ok(channel)
+    /// The channel that everybody who uses the same tables listens on; `None` while there are no tables.
+    pub(crate) async fn channel(
+        &self,
+        runs: &mut impl Runs,
+        operation: &'static str,
+    ) -> Result<Option<String>, Failed> {
+        let rows = runs.run(self.statement(&self.inner.statements.channel)).await?;
+        let channel = rows.first().map(|row| row.try_get(0)).transpose();
+        Ok(channel.map_err(|error| classify(&error, operation))?.flatten())
     }
 
     /// Sends hints on the connection that was kept, if there is one, and keeps it for the next.
-    async fn notify(
-        &self,
-        hints: &Hints,
-        kept: &mut Option<PoolConnection<Postgres>>,
-    ) -> Result<(), StorageError> {
+    async fn notify(&self, hints: &Hints, kept: &mut Option<Lent>) -> Result<(), StorageError> {
         let mut call = self.last_call_on(kept.take(), "send hints").await?;
-        self.send(&mut call, &self.inner.statements.notify, hints).await?;
+        let notify = self.statement(&self.inner.statements.notify);
+        call.rows(notify.bind(self.inner.outbox.encode(hints))).await?;
         *kept = call.finish_and_keep().await?.filter(|_| self.may_keep_connections());
         Ok(())
     }
@@ -329,6 +309,17 @@ mod tests {
         let heard: Vec<Change> = texts.iter().filter_map(|text| other.decode(text)).collect();
         assert_eq!(heard, hints.changes());
         assert!(texts.iter().all(|text| one.decode(text).is_none()));
+    }
+
+    #[test]
+    fn what_goes_with_the_transaction_of_a_caller_is_for_oneself_too() {
+        let mut hints = Hints::default();
+        hints.note_ready(&"high".parse().unwrap());
+
+        let texts = encode_all(FROM_A_CALLER, &hints);
+
+        let heard: Vec<Change> = texts.iter().filter_map(|text| Outbox::default().decode(text)).collect();
+        assert_eq!(heard, hints.changes());
     }
 
     #[test]

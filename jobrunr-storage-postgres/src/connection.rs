@@ -1,17 +1,16 @@
 //! A call on its way: a connection, a time limit, and the end of the storage.
 
-use std::ops::DerefMut;
 use std::time::Duration;
 
 use jobrunr_core::storage::StorageError;
-use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
-use sqlx::{AssertSqlSafe, PgConnection, Postgres, Transaction};
+use sqlx::{AssertSqlSafe, Postgres, raw_sql};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::error::{classify, is_uncertain};
-use crate::{PROVIDER, PostgresStorage};
+use crate::lent::{Condition, Lent};
+use crate::{Inner, PROVIDER, PostgresStorage};
 
 /// A statement with what is bound to it.
 pub(crate) type Statement = Query<'static, Postgres, PgArguments>;
@@ -20,26 +19,9 @@ pub(crate) type Statement = Query<'static, Postgres, PgArguments>;
 pub(crate) struct Call<'s> {
     storage: &'s PostgresStorage,
     operation: &'static str,
-    connection: Held,
+    connection: Lent,
     /// Held until the call ends; closing the storage waits for it.
     _under_way: TaskTrackerToken,
-}
-
-enum Held {
-    /// A connection on which each statement is a transaction.
-    Plain(PoolConnection<Postgres>),
-    /// Where statements are not kept, two messages of one statement may meet different connections of a pooler, unless
-    /// a transaction holds them together.
-    InTransaction(Transaction<'static, Postgres>),
-}
-
-impl Held {
-    fn connection(&mut self) -> &mut PgConnection {
-        match self {
-            Self::Plain(connection) => connection.deref_mut(),
-            Self::InTransaction(transaction) => transaction.deref_mut(),
-        }
-    }
 }
 
 /// Why a statement failed.
@@ -99,23 +81,22 @@ impl PostgresStorage {
     /// Begins a call on a connection that was kept, or on another if there is none.
     pub(crate) async fn call_on(
         &self,
-        kept: Option<PoolConnection<Postgres>>,
+        kept: Option<Lent>,
         operation: &'static str,
     ) -> Result<Call<'_>, StorageError> {
         let Some(connection) = kept else { return self.call(operation).await };
-        let token = self.begin(operation)?;
-        Ok(Call { storage: self, operation, connection: Held::Plain(connection), _under_way: token })
+        Ok(Call { storage: self, operation, connection, _under_way: self.begin(operation)? })
     }
 
     /// Begins a call that may be a part of closing the storage, on a connection that was kept, or on another if there is none.
     pub(crate) async fn last_call_on(
         &self,
-        kept: Option<PoolConnection<Postgres>>,
+        kept: Option<Lent>,
         operation: &'static str,
     ) -> Result<Call<'_>, StorageError> {
         let token = self.inner.under_way.token();
         let Some(connection) = kept else { return self.call_with(token, operation).await };
-        Ok(Call { storage: self, operation, connection: Held::Plain(connection), _under_way: token })
+        Ok(Call { storage: self, operation, connection, _under_way: token })
     }
 
     async fn call_with(
@@ -123,20 +104,31 @@ impl PostgresStorage {
         token: TaskTrackerToken,
         operation: &'static str,
     ) -> Result<Call<'_>, StorageError> {
-        let connection = if self.inner.options.statement_cache {
-            self.inner.pool.acquire().await.map(Held::Plain)
-        } else {
-            self.inner.pool.begin().await.map(Held::InTransaction)
-        };
-        let connection = connection.map_err(|error| classify(&error, operation))?;
-        Ok(Call { storage: self, operation, connection, _under_way: token })
+        let mut call = self.call_on_another(token, operation).await?;
+        if !self.inner.options.statement_cache {
+            // Where statements are not kept, two messages of one statement may meet different connections of a pooler,
+            // unless a transaction holds them together.
+            call.begin_transaction().await?;
+        }
+        Ok(call)
     }
 
     /// Begins a call whose statements take effect together, when it is finished.
     pub(crate) async fn transaction(&self, operation: &'static str) -> Result<Call<'_>, StorageError> {
-        let token = self.begin(operation)?;
-        let transaction = self.inner.pool.begin().await.map_err(|error| classify(&error, operation))?;
-        Ok(Call { storage: self, operation, connection: Held::InTransaction(transaction), _under_way: token })
+        let mut call = self.call_on_another(self.begin(operation)?, operation).await?;
+        call.begin_transaction().await?;
+        Ok(call)
+    }
+
+    async fn call_on_another(
+        &self,
+        token: TaskTrackerToken,
+        operation: &'static str,
+    ) -> Result<Call<'_>, StorageError> {
+        let Inner { pool, options, under_way, .. } = &*self.inner;
+        let connection = pool.acquire().await.map_err(|error| classify(&error, operation))?;
+        let connection = Lent::new(connection, under_way.clone(), options.connect_timeout);
+        Ok(Call { storage: self, operation, connection, _under_way: token })
     }
 
     /// A statement that is kept prepared, or not, as the options say.
@@ -146,32 +138,52 @@ impl PostgresStorage {
     }
 }
 
-impl Call<'_> {
+impl<'s> Call<'s> {
+    async fn begin_transaction(&mut self) -> Result<(), Failed> {
+        self.control("BEGIN").await?;
+        self.connection.condition = Condition::InTransaction;
+        Ok(())
+    }
+
+    /// Runs what begins or ends a transaction.
+    async fn control(&mut self, sql: &'static str) -> Result<(), Failed> {
+        // Also where this is dropped on its way.
+        let before = std::mem::replace(&mut self.connection.condition, Condition::Unknown);
+        let limit = self.storage.inner.options.call_timeout;
+        let done = tokio::time::timeout(limit, raw_sql(sql).execute(self.connection.connection())).await;
+        let done = done.map_err(|_| Failed::timed_out(self.operation, limit))?;
+        let done = done.map(drop).map_err(|error| Failed::of(&error, self.operation));
+        if done.as_ref().is_err_and(|failed| !failed.is_uncertain) {
+            self.connection.condition = before;
+        }
+        done
+    }
+
     /// Runs a statement.
     pub(crate) async fn rows(&mut self, statement: Statement) -> Result<Vec<PgRow>, Failed> {
         let limit = self.storage.inner.options.call_timeout;
         let rows = statement.fetch_all(self.connection.connection());
-        match tokio::time::timeout(limit, rows).await {
-            Ok(Ok(rows)) => Ok(rows),
-            Ok(Err(error)) => {
-                let failed = Failed::of(&error, self.operation);
-                if failed.is_uncertain {
-                    self.give_up_connection();
-                }
-                Err(failed)
-            }
-            Err(_) => {
-                self.give_up_connection();
-                Err(Failed::timed_out(self.operation, limit))
-            }
+        let failed = match tokio::time::timeout(limit, rows).await {
+            Ok(Ok(rows)) => return Ok(rows),
+            Ok(Err(error)) => Failed::of(&error, self.operation),
+            Err(_) => Failed::timed_out(self.operation, limit),
+        };
+        if !failed.is_uncertain {
+            return Err(failed);
         }
+        let before = std::mem::replace(&mut self.connection.condition, Condition::Unknown);
+        // What is not committed does not take effect.
+        Err(Failed { is_uncertain: before != Condition::InTransaction, ..failed })
     }
 
     /// Runs SQL text of any number of statements, without a time limit.
     pub(crate) async fn script(&mut self, sql: String) -> Result<(), StorageError> {
-        let script = sqlx::raw_sql(AssertSqlSafe(sql));
-        let done = script.execute(self.connection.connection()).await;
-        done.map(drop).map_err(|error| classify(&error, self.operation))
+        self.try_script(sql).await.map_err(|error| classify(&error, self.operation))
+    }
+
+    /// Runs SQL text as [`script`](Self::script) does; the error is the driver's.
+    pub(crate) async fn try_script(&mut self, sql: String) -> Result<(), sqlx::Error> {
+        raw_sql(AssertSqlSafe(sql)).execute(self.connection.connection()).await.map(drop)
     }
 
     /// Runs a statement that gives at most one row.
@@ -181,32 +193,21 @@ impl Call<'_> {
 
     /// Ends the call; what it did takes effect, if it had not yet.
     pub(crate) async fn finish(self) -> Result<(), Failed> {
-        let Self { operation, connection, storage, _under_way } = self;
-        match connection {
-            Held::Plain(_) => Ok(()),
-            Held::InTransaction(transaction) => {
-                let limit = storage.inner.options.call_timeout;
-                match tokio::time::timeout(limit, transaction.commit()).await {
-                    Ok(committed) => committed.map_err(|error| Failed::of(&error, operation)),
-                    Err(_) => Err(Failed::timed_out(operation, limit)),
-                }
-            }
-        }
+        self.finish_and_keep().await.map(drop)
     }
 
-    /// Ends the call like [`finish`](Self::finish) and gives its connection, if that is of use to others as it is.
-    pub(crate) async fn finish_and_keep(self) -> Result<Option<PoolConnection<Postgres>>, Failed> {
-        match self {
-            Self { connection: Held::Plain(connection), .. } => Ok(Some(connection)),
-            call => call.finish().await.map(|()| None),
+    /// Ends the call like [`finish`](Self::finish) and gives its connection, which others may use as it is.
+    pub(crate) async fn finish_and_keep(mut self) -> Result<Option<Lent>, Failed> {
+        let in_transaction = self.connection.condition == Condition::InTransaction;
+        if in_transaction {
+            self.control("COMMIT").await?;
+            self.connection.condition = Condition::Plain;
         }
+        Ok(Some(self.connection).filter(|_| !in_transaction))
     }
 
-    /// Keeps a connection in an unknown state from being used again.
-    fn give_up_connection(&mut self) {
-        if let Held::Plain(connection) = &mut self.connection {
-            connection.close_on_drop();
-        }
+    pub(crate) const fn storage(&self) -> &'s PostgresStorage {
+        self.storage
     }
 
     pub(crate) const fn operation(&self) -> &'static str {

@@ -4,11 +4,10 @@ mod claim;
 mod columns;
 mod gather;
 mod insert;
+mod release;
 mod save;
 mod shards;
 mod uncertain;
-
-use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -17,11 +16,10 @@ use jobrunr_core::storage::{
     StorageError, check_payload_sizes,
 };
 use jobrunr_core::{Job, JobId, JobMetadata};
-use jobrunr_storage_sql::{from_micros, micros};
+use jobrunr_storage_sql::micros;
 use sqlx::Row;
 use uuid::Uuid;
 
-use crate::changes::Hints;
 use crate::error::classify;
 use crate::{PROVIDER, PostgresStorage};
 pub(crate) use gather::SmallInserts;
@@ -49,33 +47,7 @@ impl JobStore for PostgresStorage {
     }
 
     async fn enqueue_due_jobs(&self, now: DateTime<Utc>, limit: usize) -> Result<DueReport, StorageError> {
-        const OPERATION: &str = "release due jobs";
-        let failed = |error: sqlx::Error| classify(&error, OPERATION);
-        let unreadable = |why: jobrunr_storage_sql::Unreadable| why.into_error(PROVIDER, OPERATION, "a job");
-        let mut call = self.call(OPERATION).await?;
-        let release = self.statement(&self.inner.statements.release).bind(micros(now)).bind(signed(limit));
-        let rows = call.rows(release).await?;
-        let (mut released, mut lanes, mut next_due_at) = (Vec::new(), BTreeSet::new(), None);
-        for row in &rows {
-            let due_at: Option<i64> = row.try_get(2).map_err(failed)?;
-            match row.try_get::<Option<Uuid>, _>(0).map_err(failed)? {
-                Some(id) => {
-                    released.push((due_at, JobId::from(id)));
-                    lanes.insert(row.try_get::<i32, _>(1).map_err(failed)?);
-                }
-                None => next_due_at = due_at.map(from_micros).transpose().map_err(unreadable)?,
-            }
-        }
-        let lanes: Vec<i32> = lanes.into_iter().collect();
-        let found = self.look_up(&mut call, &lanes, &[]).await?;
-        call.finish().await?;
-        let mut hints = Hints::default();
-        for lane in lanes.iter().filter_map(|lane| found.lane(*lane)) {
-            hints.note_ready(&lane.queue);
-        }
-        self.hint(hints);
-        released.sort_unstable();
-        Ok(DueReport { released: released.into_iter().map(|(_, id)| id).collect(), next_due_at })
+        self.release(now, limit).await
     }
 
     async fn find_job(&self, id: JobId) -> Result<Option<Job>, StorageError> {
@@ -155,7 +127,7 @@ impl PostgresStorage {
     async fn delete(&self, ids: Vec<Uuid>) -> Result<u64, StorageError> {
         let shard = self.inner.shards.take();
         let delete = self.statement(&self.inner.statements.delete).bind(ids).bind(shard.number());
-        self.count_of("delete jobs", delete).await
+        self.count_written("delete jobs", delete).await
     }
 
     /// Runs a statement that gives a number.

@@ -4,11 +4,13 @@ mod changes;
 mod connection;
 mod error;
 mod jobs;
+mod lent;
 mod listener;
 mod metadata;
 mod migrations;
 mod names;
 mod options;
+mod outcomes;
 mod recurring;
 mod rows;
 mod search;
@@ -138,7 +140,8 @@ impl PostgresStorage {
             None => (*pool.connect_options()).clone(),
         };
         let under_way = TaskTracker::new();
-        let feed = options.listens.then(|| Feed::new(listen_at, under_way.clone()));
+        let listens = options.has_listener();
+        let feed = listens.then(|| Feed::new(listen_at, options.connect_timeout, under_way.clone()));
         let inner = Inner {
             statements: Statements::render(&prefix),
             names: Names::default(),
@@ -174,6 +177,8 @@ fn connect_options(url: &str, options: &PostgresOptions) -> Result<PgConnectOpti
     })?;
     let connect =
         if connect.get_application_name().is_none() { connect.application_name("jobrunr") } else { connect };
+    // Poolers refuse this setting of sqlx's, which is of use to nobody here: no column is a float.
+    let connect = connect.extra_float_digits(None);
     Ok(if options.statement_cache { connect } else { connect.statement_cache_capacity(0) })
 }
 
@@ -195,6 +200,11 @@ async fn check_server(connect: &PgConnectOptions, timeout: Duration) -> Result<(
             return Err(StorageError::Unavailable { provider: PROVIDER, operation: OPERATION, source });
         }
     };
+    check_version(&version)
+}
+
+/// Refuses a server that is too old, by its version as it says it itself.
+pub(crate) fn check_version(version: &str) -> Result<(), StorageError> {
     if version.parse::<i32>().is_ok_and(|version| version < OLDEST_VERSION) {
         let what = format!("PostgreSQL {version} is too old; version 13 or later is needed");
         return Err(StorageError::Unsupported { provider: PROVIDER, what });

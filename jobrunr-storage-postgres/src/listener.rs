@@ -7,6 +7,7 @@ use std::time::Duration;
 use jobrunr_core::storage::{Change, ChangeHub, StorageError};
 use sqlx::Executor;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions, PgRow};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -18,7 +19,7 @@ use crate::{Inner, PROVIDER, PostgresStorage};
 /// How long nothing may be heard before the connection is asked whether it still works.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// How long that, or connecting, may take.
+/// How long that may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 const FIRST_BACK_OFF: Duration = Duration::from_millis(50);
@@ -26,9 +27,11 @@ const LONGEST_BACK_OFF: Duration = Duration::from_secs(5);
 
 const OPERATION: &str = "listen for hints";
 
-/// Listens, once it was started.
+/// Listens, once it was started, until it is closed or dropped.
 pub(crate) struct Listener {
     at: PgConnectOptions,
+    /// How long it may take to begin.
+    patience: Duration,
     hub: Arc<ChangeHub>,
     tasks: TaskTracker,
     was_started: AtomicBool,
@@ -36,9 +39,14 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    pub(crate) fn new(at: PgConnectOptions, hub: Arc<ChangeHub>, tasks: TaskTracker) -> Self {
+    pub(crate) fn new(
+        at: PgConnectOptions,
+        patience: Duration,
+        hub: Arc<ChangeHub>,
+        tasks: TaskTracker,
+    ) -> Self {
         let closed = CancellationToken::new();
-        Self { at, hub, tasks, was_started: AtomicBool::new(false), closed }
+        Self { at, patience, hub, tasks, was_started: AtomicBool::new(false), closed }
     }
 
     /// Starts listening, unless that has been done.
@@ -48,6 +56,7 @@ impl Listener {
         }
         let listening = Listening {
             at: self.at.clone(),
+            patience: self.patience,
             hub: Arc::clone(&self.hub),
             storage: Arc::downgrade(&storage.inner),
         };
@@ -65,11 +74,18 @@ impl Listener {
     }
 }
 
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
 /// What the listening task has.
 struct Listening {
     at: PgConnectOptions,
+    patience: Duration,
     hub: Arc<ChangeHub>,
-    /// Weak, so that a storage that is dropped without being closed does not listen for ever.
+    /// Weak, so that the listener of a storage that is dropped without being closed is dropped with it.
     storage: Weak<Inner>,
 }
 
@@ -78,7 +94,7 @@ impl Listening {
     async fn go_on(self) {
         let mut back_off = FIRST_BACK_OFF;
         while self.storage.strong_count() > 0 {
-            match self.connect().await {
+            match timeout(self.patience, self.connect()).await.unwrap_or_else(|_| Err(self.timed_out())) {
                 Ok(mut listener) => {
                     back_off = FIRST_BACK_OFF;
                     // What happened before is not told.
@@ -97,24 +113,33 @@ impl Listening {
         let failed = |error: sqlx::Error| classify(&error, OPERATION);
         let pool = PgPoolOptions::new()
             .max_connections(1)
-            .acquire_timeout(PATIENCE)
+            .acquire_timeout(self.patience)
             .idle_timeout(None)
             .max_lifetime(None)
             .connect_lazy_with(self.at.clone());
         let mut listener = PgListener::connect_with(&pool).await.map_err(failed)?;
         let gone = || StorageError::Closed { provider: PROVIDER, operation: OPERATION };
         let storage = PostgresStorage { inner: self.storage.upgrade().ok_or_else(gone)? };
-        let channel = storage.channel(&mut listener).await?;
+        let channel = storage.channel(&mut listener, OPERATION).await?;
+        let channel = channel.ok_or_else(|| StorageError::SchemaMismatch {
+            provider: PROVIDER,
+            what: "there are no tables yet".to_owned(),
+        })?;
         listener.listen(&channel).await.map_err(failed)?;
         // It would come back without anybody being told what was missed.
         listener.eager_reconnect(false);
         Ok(listener)
     }
 
+    fn timed_out(&self) -> StorageError {
+        let source = format!("the server did not answer within {:?}", self.patience).into();
+        StorageError::Unavailable { provider: PROVIDER, operation: OPERATION, source }
+    }
+
     /// Passes on what is heard until the connection breaks; returns why it did.
     async fn hear(&self, listener: &mut PgListener) -> String {
         loop {
-            match tokio::time::timeout(SILENCE, listener.try_recv()).await {
+            match timeout(SILENCE, listener.try_recv()).await {
                 Ok(Ok(Some(notification))) => {
                     let Some(storage) = self.storage.upgrade() else { return "nobody listens".to_owned() };
                     if let Some(change) = storage.outbox.decode(notification.payload()) {
@@ -123,7 +148,7 @@ impl Listening {
                 }
                 Ok(Ok(None)) => return "it was closed".to_owned(),
                 Ok(Err(error)) => return classify(&error, OPERATION).to_string(),
-                Err(_) => match tokio::time::timeout(PATIENCE, listener.execute("SELECT 1")).await {
+                Err(_) => match timeout(PATIENCE, listener.execute("SELECT 1")).await {
                     Ok(Ok(_)) => {}
                     Ok(Err(error)) => return classify(&error, OPERATION).to_string(),
                     Err(_) => return "it does not answer".to_owned(),

@@ -41,7 +41,7 @@ impl MetadataStore for PostgresStorage {
     async fn delete_metadata(&self, name: &str, owner: Option<&str>) -> Result<u64, StorageError> {
         let delete = self.statement(&self.inner.statements.delete_metadata);
         let delete = delete.bind(name.to_owned()).bind(owner.map(str::to_owned));
-        self.count_of("delete metadata", delete).await
+        self.count_written("delete metadata", delete).await
     }
 
     async fn compare_and_set_metadata(&self, change: &CompareAndSet) -> Result<bool, StorageError> {
@@ -57,10 +57,7 @@ impl MetadataStore for PostgresStorage {
             Some(expected) => set.bind(expected.clone()),
             None => set,
         };
-        let mut call = self.call("compare and set metadata").await?;
-        let was_set = call.row(set).await?.is_some();
-        call.finish().await?;
-        Ok(was_set)
+        Ok(!self.write_for_sure("compare and set metadata", set).await?.is_empty())
     }
 }
 

@@ -75,6 +75,8 @@ impl PostgresOptions {
     }
 
     /// How long connecting, or waiting for a free connection of the pool, may take. Default 5 s.
+    ///
+    /// A connection that does not come back to the pool in this time, because it does not answer, is replaced.
     #[must_use]
     pub const fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
@@ -98,7 +100,9 @@ impl PostgresOptions {
     /// Whether statements stay prepared on their connection. Default: yes.
     ///
     /// Switch it off behind a pooler that gives each transaction another connection, such as PgBouncer in transaction
-    /// mode: every call then is a transaction of its own and leaves nothing behind.
+    /// mode: every call then is a transaction of its own and leaves nothing behind. There is no listener then either, since
+    /// nobody would listen on the connection that the pooler takes next, unless [`listen_url`](Self::listen_url) names a way
+    /// past the pooler.
     #[must_use]
     pub const fn statement_cache(mut self, keeps: bool) -> Self {
         self.statement_cache = keeps;
@@ -119,6 +123,11 @@ impl PostgresOptions {
         self.listens = false;
         self.listen_url = None;
         self
+    }
+
+    /// Whether there is a connection that listens for hints.
+    pub(crate) const fn has_listener(&self) -> bool {
+        self.listens && (self.statement_cache || self.listen_url.is_some())
     }
 
     /// Schema and prefix, if they can be.
@@ -154,6 +163,16 @@ impl fmt::Debug for PostgresOptions {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_keeps_no_statements_listens_only_past_the_pooler() {
+        let pooled = || PostgresOptions::default().statement_cache(false);
+
+        assert!(PostgresOptions::default().has_listener());
+        assert!(!pooled().has_listener());
+        assert!(pooled().listen_url("postgres://h/d").has_listener());
+        assert!(!pooled().listen_url("postgres://h/d").without_listener().has_listener());
+    }
 
     #[test]
     fn hostile_names_are_refused() {

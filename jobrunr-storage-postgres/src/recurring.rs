@@ -36,10 +36,8 @@ impl RecurringJobStore for PostgresStorage {
             Some(version) => save.bind(i64::try_from(version).unwrap_or(i64::MAX)),
             None => save,
         };
-        let mut call = self.call(OPERATION).await?;
-        let row = call.row(save).await?;
-        call.finish().await?;
-        let Some(row) = row else { return Ok(RecurringSave::Conflict) };
+        let rows = self.write_for_sure(OPERATION, save).await?;
+        let Some(row) = rows.first() else { return Ok(RecurringSave::Conflict) };
         let version: i64 = row.try_get(0).map_err(|error| classify(&error, OPERATION))?;
         self.hint(Hints::recurring_jobs_changed());
         Ok(RecurringSave::Saved(Version::new(u64::try_from(version).unwrap_or_default())))
@@ -96,9 +94,7 @@ impl RecurringJobStore for PostgresStorage {
         let version = version.map(|version| i64::try_from(version.number()).unwrap_or(i64::MAX));
         let delete = self.statement(&self.inner.statements.delete_recurring);
         let delete = delete.bind(id.as_str().to_owned()).bind(version);
-        let mut call = self.call("delete a recurring job").await?;
-        let was_there = call.row(delete).await?.is_some();
-        call.finish().await?;
+        let was_there = !self.write_for_sure("delete a recurring job", delete).await?.is_empty();
         if was_there {
             self.hint(Hints::recurring_jobs_changed());
         }

@@ -71,9 +71,7 @@ impl ServerStore for PostgresStorage {
     async fn remove_silent_servers(&self, before: DateTime<Utc>) -> Result<Vec<ServerId>, StorageError> {
         const OPERATION: &str = "remove silent servers";
         let remove = self.statement(&self.inner.statements.remove_silent_servers).bind(micros(before));
-        let mut call = self.call(OPERATION).await?;
-        let rows = call.rows(remove).await?;
-        call.finish().await?;
+        let rows = self.write_for_sure(OPERATION, remove).await?;
         let ids = rows.iter().map(|row| row.try_get::<Uuid, _>(0).map(ServerId::from));
         let mut removed = ids.collect::<Result<Vec<_>, _>>().map_err(|error| classify(&error, OPERATION))?;
         removed.sort_unstable();

@@ -17,6 +17,11 @@ macro_rules! statements {
             pub(crate) fn render(prefix: &TablePrefix) -> Self {
                 Self { $($name: prefix.render($sql).into(),)+ }
             }
+
+            /// All that are whole statements.
+            pub(crate) fn whole(&self) -> impl Iterator<Item = &str> {
+                [$(&self.$name,)+].into_iter().filter(|sql| !Arc::ptr_eq(sql, &self.list_page)).map(AsRef::as_ref)
+            }
         }
     };
 }
@@ -69,8 +74,9 @@ statements! {
     succeed = "SELECT * FROM {p}jobrunr_succeed($1, $2, $3, $4, $5, $6, $7, $8, $9)";
     save = "SELECT * FROM {p}jobrunr_save($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, \
         $18, $19, $20, $21, $22, $23, $24, $25, $26, $27)";
-    release = "SELECT * FROM {p}jobrunr_release($1, $2)";
-    delete = "SELECT {p}jobrunr_delete($1, $2)";
+    release = "SELECT r.job, r.lane, r.due_at, pg_current_xact_id_if_assigned()::text AS written_by \
+        FROM {p}jobrunr_release($1, $2) AS r";
+    delete = "SELECT d.jobs, pg_current_xact_id_if_assigned()::text AS written_by FROM {p}jobrunr_delete($1, $2) AS d (jobs)";
     delete_aged = "SELECT {p}jobrunr_delete_aged($1, $2, $3, $4, $5, $6)";
     park = "SELECT {p}jobrunr_park($1, $2, $3, $4, $5, $6, $7, $8)";
     save_job_metadata = "SELECT {p}jobrunr_save_metadata($1, $2, $3)";
@@ -86,15 +92,18 @@ statements! {
     list_page = select_job!("NULL::text[]", "NULL::text[]", "j.id = ANY (ARRAY(");
     list_jobs = select_job!("NULL::text[]", "NULL::text[]", "j.id = ANY ($1)");
 
-    number_lanes = "WITH wanted AS (SELECT * FROM unnest($1::text[], $2::text[]) AS w (queue, signature)), \
-        added AS (INSERT INTO {p}jobrunr_lane AS l (queue, signature) SELECT queue, signature FROM wanted \
-        ON CONFLICT (queue, signature) DO UPDATE SET queue = excluded.queue RETURNING l.id, l.queue, l.signature) \
-        SELECT id, queue, signature FROM added";
-    find_lanes = "SELECT id, queue, signature FROM {p}jobrunr_lane WHERE id = ANY ($1)";
-    number_servers = "INSERT INTO {p}jobrunr_server_name AS s (server_id, name) \
-        SELECT * FROM unnest($1::uuid[], $2::text[]) \
-        ON CONFLICT (server_id, name) DO UPDATE SET name = excluded.name RETURNING s.id, s.server_id, s.name";
-    find_server_names = "SELECT id, server_id, name FROM {p}jobrunr_server_name WHERE id = ANY ($1)";
+    /// Whether a row was there before this transaction wrote anything, so that it stays whatever becomes of this one, is told
+    /// by its age; it may be older and not told so, if the transaction began before the row was committed.
+    find_numbers_of_lanes = "SELECT id, queue, signature, age(xmin) > 0 FROM {p}jobrunr_lane \
+        WHERE (queue, signature) IN (SELECT * FROM unnest($1::text[], $2::text[]))";
+    add_lanes = "INSERT INTO {p}jobrunr_lane (queue, signature) SELECT * FROM unnest($1::text[], $2::text[]) \
+        ON CONFLICT (queue, signature) DO NOTHING RETURNING id, queue, signature, false";
+    find_lanes = "SELECT id, queue, signature, true FROM {p}jobrunr_lane WHERE id = ANY ($1)";
+    find_numbers_of_servers = "SELECT id, server_id, name, age(xmin) > 0 FROM {p}jobrunr_server_name \
+        WHERE (server_id, name) IN (SELECT * FROM unnest($1::uuid[], $2::text[]))";
+    add_servers = "INSERT INTO {p}jobrunr_server_name (server_id, name) SELECT * FROM unnest($1::uuid[], $2::text[]) \
+        ON CONFLICT (server_id, name) DO NOTHING RETURNING id, server_id, name, false";
+    find_server_names = "SELECT id, server_id, name, true FROM {p}jobrunr_server_name WHERE id = ANY ($1)";
 
     /// ENQUEUED jobs by their lane, in which few or many wait; those of other states one by one.
     list_signatures = "SELECT DISTINCT l.signature FROM {p}jobrunr_lane l WHERE (2 = ANY ($1) AND EXISTS \
@@ -103,9 +112,10 @@ statements! {
 
     save_recurring = "INSERT INTO {p}jobrunr_recurring_job AS r (id, version, paused, next_run_at, body) \
         VALUES ($1, 1, $2, $3, $4) ON CONFLICT (id) DO UPDATE SET version = r.version + 1, \
-        paused = excluded.paused, next_run_at = excluded.next_run_at, body = excluded.body RETURNING r.version";
+        paused = excluded.paused, next_run_at = excluded.next_run_at, body = excluded.body \
+        RETURNING r.version, pg_current_xact_id()::text AS written_by";
     save_recurring_at = "UPDATE {p}jobrunr_recurring_job SET version = version + 1, paused = $2, next_run_at = $3, \
-        body = $4 WHERE id = $1 AND version = $5 RETURNING version";
+        body = $4 WHERE id = $1 AND version = $5 RETURNING version, pg_current_xact_id()::text AS written_by";
     find_recurring = "SELECT id, version, body FROM {p}jobrunr_recurring_job WHERE id = $1";
     list_recurring = "SELECT id, version, body FROM {p}jobrunr_recurring_job WHERE id > $1 ORDER BY id LIMIT $2";
     /// A plan for all values takes an open range for a third of the rows, and the primary key for the way to them. The lower
@@ -113,7 +123,8 @@ statements! {
     list_due_recurring = "WITH due AS MATERIALIZED (SELECT id, version, body FROM {p}jobrunr_recurring_job \
         WHERE NOT paused AND next_run_at BETWEEN -9223372036854775808 AND $3) \
         SELECT id, version, body FROM due WHERE id > $1 ORDER BY id LIMIT $2";
-    delete_recurring = "DELETE FROM {p}jobrunr_recurring_job WHERE id = $1 AND version = coalesce($2, version) RETURNING id";
+    delete_recurring = "DELETE FROM {p}jobrunr_recurring_job WHERE id = $1 AND version = coalesce($2, version) \
+        RETURNING pg_current_xact_id()::text AS written_by";
 
     /// The clock of the server, or the latest time that was told, if that is later.
     storage_time = "UPDATE {p}jobrunr_clock SET told = greatest(told, \
@@ -130,7 +141,8 @@ statements! {
     list_servers = "SELECT id, announcement, first_heartbeat_at, last_heartbeat_at, load FROM {p}jobrunr_server \
         ORDER BY first_heartbeat_at, id";
     remove_server = "DELETE FROM {p}jobrunr_server WHERE id = $1 RETURNING id";
-    remove_silent_servers = "DELETE FROM {p}jobrunr_server WHERE last_heartbeat_at < $1 RETURNING id";
+    remove_silent_servers = "DELETE FROM {p}jobrunr_server WHERE last_heartbeat_at < $1 \
+        RETURNING id, pg_current_xact_id()::text AS written_by";
 
     save_metadata = "INSERT INTO {p}jobrunr_metadata (name, owner, value, created_at, updated_at) \
         VALUES ($1, $2, $3, $4, $5) ON CONFLICT (name, owner) \
@@ -140,18 +152,33 @@ statements! {
     list_metadata = "SELECT name, owner, value, created_at, updated_at FROM {p}jobrunr_metadata \
         WHERE name = $1 ORDER BY owner";
     delete_metadata = "WITH gone AS (DELETE FROM {p}jobrunr_metadata WHERE name = $1 AND ($2::text IS NULL OR owner = $2) \
-        RETURNING 1) SELECT count(*) FROM gone";
+        RETURNING 1) SELECT count(*), pg_current_xact_id_if_assigned()::text AS written_by FROM gone";
     insert_new_metadata = "INSERT INTO {p}jobrunr_metadata (name, owner, value, created_at, updated_at) \
-        VALUES ($1, $2, $3, $4, $4) ON CONFLICT (name, owner) DO NOTHING RETURNING 1";
+        VALUES ($1, $2, $3, $4, $4) ON CONFLICT (name, owner) DO NOTHING \
+        RETURNING pg_current_xact_id()::text AS written_by";
     replace_metadata = "UPDATE {p}jobrunr_metadata SET value = $3, updated_at = $4 \
-        WHERE name = $1 AND owner = $2 AND value = $5 RETURNING 1";
+        WHERE name = $1 AND owner = $2 AND value = $5 RETURNING pg_current_xact_id()::text AS written_by";
 
+    /// What became of a transaction.
+    transaction_status = "SELECT pg_xact_status($1::text::xid8)";
+
+    /// Never run: names what functions and searches need and no other statement mentions, so that it is seen to be missing.
+    need_columns = "SELECT h.last_error, l.job, l.label, r.job, r.recurring_job_id, c.shard, c.succeeded, c.failed, c.deleted, \
+        c.succeeded_all_time FROM {p}jobrunr_job_history h, {p}jobrunr_job_label l, {p}jobrunr_recurring_run r, \
+        {p}jobrunr_count c";
+    server_version = "SELECT current_setting('server_version_num')";
     find_table = "SELECT to_regclass($1) IS NOT NULL";
     find_schema = "SELECT 1 FROM pg_namespace WHERE nspname = $1";
     list_migrations = "SELECT number, name, checksum FROM {p}jobrunr_migration ORDER BY number";
     current_schema = "SELECT current_schema()::text";
+
+    /// The channel of those who use the same tables, found by way of the tables: the search path of a caller's connection may
+    /// lead there otherwise than that of the storage's own.
+    channel = "SELECT 'jobrunr_' || to_regclass('{p}jobrunr_job')::oid::text";
     /// Sends hints by themselves. Nobody needs them to survive a crash, so their commit does not wait for the disk.
-    notify = "SELECT pg_notify($1, n), set_config('synchronous_commit', 'off', true) FROM unnest($2::text[]) AS n";
+    notify = "SELECT pg_notify('jobrunr_' || to_regclass('{p}jobrunr_job')::oid::text, n), \
+        set_config('synchronous_commit', 'off', true) FROM unnest($1::text[]) AS n";
     /// Sends hints with what the transaction of a caller did.
-    notify_in_transaction = "SELECT pg_notify($1, n) FROM unnest($2::text[]) AS n";
+    notify_in_transaction = "SELECT pg_notify('jobrunr_' || to_regclass('{p}jobrunr_job')::oid::text, n) \
+        FROM unnest($1::text[]) AS n";
 }

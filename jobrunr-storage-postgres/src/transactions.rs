@@ -26,8 +26,9 @@ impl Runs for Caller<'_> {
 impl PostgresStorage {
     /// Inserts jobs in a transaction of the caller's: they are there once it commits, and never were if it does not.
     ///
-    /// The connection may be any one to the same database. Other processes hear of the jobs when the transaction commits.
-    /// The first job of a queue and type there ever was makes others of that queue and type wait for the transaction's end.
+    /// The connection may be any one to the same database. This process and others hear of the jobs when the transaction
+    /// commits. Transactions that insert jobs of the same queues and types do not wait for each other, with one exception:
+    /// the first job of a queue and type there ever was makes others of that queue and type wait for the transaction's end.
     ///
     /// # Errors
     /// As [`insert_jobs`](jobrunr_core::storage::JobStore::insert_jobs). PostgreSQL refuses everything else in a

@@ -16,27 +16,69 @@ mod hints;
 mod notes;
 #[path = "postgres_only/outage.rs"]
 mod outage;
+#[path = "postgres_only/outcomes.rs"]
+mod outcomes;
 #[path = "postgres_only/plans.rs"]
 mod plans;
 #[path = "postgres_only/pooler.rs"]
 mod pooler;
 #[path = "postgres_only/schema.rs"]
 mod schema;
+#[path = "postgres_only/setting.rs"]
+mod setting;
+#[path = "postgres_only/stalls.rs"]
+mod stalls;
 #[path = "postgres_only/transactions.rs"]
 mod transactions;
 
 use chrono::{DateTime, Utc};
-use jobrunr_core::{Job, JobDefinition, JobId, JobState, JsonText, ServerId, ServerRef};
+use jobrunr_core::{
+    Job, JobContext, JobDefinition, JobHandler, JobId, JobRequest, JobResult, JobState, JsonText, QueueName,
+    ServerId, ServerRef,
+};
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc::UnboundedSender;
 
 fn at(second: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_750_000_000 + second, 0).unwrap()
 }
 
 fn an_enqueued_job() -> Job {
-    let definition = JobDefinition::new("mail".parse().unwrap(), JsonText::of(&"hello").unwrap());
+    an_enqueued_job_in(QueueName::default())
+}
+
+fn an_enqueued_job_in(queue: QueueName) -> Job {
+    an_enqueued_job_of("mail", queue)
+}
+
+fn an_enqueued_job_of(signature: &str, queue: QueueName) -> Job {
+    let mut definition = JobDefinition::new(signature.parse().unwrap(), JsonText::of(&"hello").unwrap());
+    definition.queue = queue;
     Job::new(JobId::new(), definition, JobState::enqueued(), at(0)).unwrap()
 }
 
 fn a_server() -> ServerRef {
     ServerRef { id: ServerId::new(), name: "one".to_owned() }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Greet {}
+
+impl JobRequest for Greet {
+    const JOB_TYPE: &'static str = "greet";
+}
+
+/// Tells of each run.
+struct Greeter {
+    ran: UnboundedSender<()>,
+}
+
+impl JobHandler<Greet> for Greeter {
+    type Output = ();
+
+    async fn run(&self, _: Greet, _: &JobContext) -> JobResult {
+        // The test may have ended.
+        let _ = self.ran.send(());
+        Ok(())
+    }
 }

@@ -73,7 +73,6 @@ impl PostgresStorage {
             }
         };
         call.finish().await?;
-        underway.is_settled = true;
         let mut jobs = Vec::with_capacity(read.len());
         for read in read {
             match read.job {
@@ -84,6 +83,8 @@ impl PostgresStorage {
                 }
             }
         }
+        // Only now: where one cannot be parked, the others are found again by the next claim.
+        underway.is_settled = true;
         sort_by_place_in_line(&mut jobs, &request.queues);
         Ok(jobs)
     }

@@ -5,16 +5,15 @@ use std::collections::HashSet;
 use jobrunr_core::storage::StorageError;
 use jobrunr_core::{Job, JobId};
 use jobrunr_storage_sql::{Call, Gatherer, Gathering, Part};
-use sqlx::Postgres;
-use sqlx::pool::PoolConnection;
 
 use super::CHUNK;
 use super::insert::OPERATION;
 use crate::connection::Failed;
+use crate::lent::Lent;
 use crate::{PROVIDER, PostgresStorage};
 
 /// A connection that the last writer used, for the next.
-pub(super) type Spare = Option<PoolConnection<Postgres>>;
+pub(super) type Spare = Option<Lent>;
 
 /// A pool with fewer connections has none to spare.
 const POOL_WITH_SPARE: u32 = 4;
@@ -27,7 +26,7 @@ impl Gathering for SmallInserts {
     type Jobs = Vec<Job>;
     /// The jobs that were there already.
     type Answer = Result<HashSet<JobId>, StorageError>;
-    type Connection = PoolConnection<Postgres>;
+    type Connection = Lent;
 
     fn gatherer(&self) -> &Gatherer<Self> {
         &self.0.inner.gatherer

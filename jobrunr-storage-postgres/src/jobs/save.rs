@@ -17,6 +17,7 @@ use crate::changes::Hints;
 use crate::connection::{Failed, Statement};
 use crate::error::classify;
 use crate::names::Numbers;
+use crate::rows::ReadJob;
 
 const OPERATION: &str = "save jobs";
 
@@ -119,6 +120,8 @@ impl PostgresStorage {
                 changes.iter().map(|change| (change.job.id(), change)).collect();
             winners.extend(self.look_again(&losers, &changes).await?);
         }
+        // What came of each is known now.
+        self.inner.uncertain.forget_writes(changes.iter().map(Change::write));
         Ok(winners)
     }
 
@@ -166,9 +169,9 @@ impl PostgresStorage {
         for job in losers {
             let Some(row) = found.get(&job.id()) else { continue };
             let won = match (changes.get(&job.id()), row.loaded) {
-                (Some(change), _) if change.made(row) => {
-                    let (id, write) = change.write();
-                    self.inner.uncertain.may_be_written(id, write)
+                (Some(change), _) if change.made(row) => self.may_have_won(change),
+                (Some(change), _) if row.version > version_column(job) + 1 => {
+                    self.may_have_won(change) && self.has_gone_on_from(job).await?
                 }
                 (_, Some(loaded)) if row.version == version_column(job) => {
                     self.save_unexpected(job, loaded).await?
@@ -179,18 +182,34 @@ impl PostgresStorage {
                 winners.insert(job.id());
             }
         }
-        self.inner.uncertain.forget_writes(changes.values().map(|change| change.write()));
         Ok(winners)
+    }
+
+    /// Whether an earlier try of this save may have taken effect unseen.
+    fn may_have_won(&self, change: &Change<'_>) -> bool {
+        let (id, write) = change.write();
+        self.inner.uncertain.may_be_written(id, write)
+    }
+
+    /// Whether others have added to the history of a job as this save left it.
+    async fn has_gone_on_from(&self, job: &Job) -> Result<bool, StorageError> {
+        let stored = self.load(job.id()).await?.and_then(|found| found.job.ok());
+        Ok(stored.is_some_and(|stored| stored.history().starts_with(job.history())))
+    }
+
+    async fn load(&self, id: JobId) -> Result<Option<ReadJob>, StorageError> {
+        let mut call = self.call(OPERATION).await?;
+        let find = self.statement(&self.inner.statements.list_jobs).bind(vec![Uuid::from(id)]);
+        let rows = call.rows(find).await?;
+        let found = self.read_jobs(&mut call, &rows).await?.pop();
+        call.finish().await?;
+        Ok(found)
     }
 
     /// Adds the new entries to a row whose version is right but which does not look as the job's history says it
     /// should: what is stored is kept, whatever it is.
     async fn save_unexpected(&self, job: &Job, loaded: Loaded) -> Result<bool, StorageError> {
-        let mut call = self.call(OPERATION).await?;
-        let find = self.statement(&self.inner.statements.list_jobs).bind(vec![Uuid::from(job.id())]);
-        let rows = call.rows(find).await?;
-        let found = self.read_jobs(&mut call, &rows).await?.pop();
-        call.finish().await?;
+        let found = self.load(job.id()).await?;
         let Some(found) = found.filter(|found| found.version == job.version()) else { return Ok(false) };
         if found.job.as_ref().is_ok_and(|stored| stored.created_at() != job.created_at()) {
             // The job was purged, and its id given to a later one.

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::connection::{Call, Failed};
 use crate::error::classify;
-use crate::{PROVIDER, PostgresOptions, PostgresStorage};
+use crate::{PROVIDER, PostgresOptions, PostgresStorage, check_version};
 
 static MIGRATIONS: [Migration; 3] = [
     Migration { number: 1, name: "jobs", sql: include_str!("0001_jobs.sql") },
@@ -60,6 +60,7 @@ impl PostgresStorage {
         let migrations = Migrations::new(&MIGRATIONS);
         // Who finds nothing to do needs no lock and no right to create anything.
         let mut call = self.call(OPERATION).await?;
+        self.check_server(&mut call).await?;
         let applied = self.applied(&mut call).await?;
         call.finish().await?;
         if migrations.plan(&applied).map_err(|problem| mismatch(&problem))?.pending.is_empty() {
@@ -95,9 +96,36 @@ impl PostgresStorage {
 
     pub(crate) async fn validate(&self) -> Result<(), StorageError> {
         let mut call = self.call(OPERATION).await?;
+        self.check_server(&mut call).await?;
         let applied = self.applied(&mut call).await?;
-        call.finish().await?;
-        Migrations::new(&MIGRATIONS).validate(&applied).map_err(|problem| mismatch(&problem))
+        Migrations::new(&MIGRATIONS).validate(&applied).map_err(|problem| mismatch(&problem))?;
+        self.check_statements(&mut call).await?;
+        Ok(call.finish().await?)
+    }
+
+    /// A pool of the application's was not asked when it was handed over.
+    async fn check_server(&self, call: &mut Call<'_>) -> Result<(), StorageError> {
+        let version = call.row(self.statement(&self.inner.statements.server_version)).await?;
+        let version = version.map(|row| row.try_get::<String, _>(0)).transpose();
+        let version = version.map_err(|error| classify(&error, OPERATION))?;
+        version.map_or(Ok(()), |version| check_version(&version))
+    }
+
+    /// Every statement must be understood by the database: that finds tables, columns and functions that somebody removed.
+    async fn check_statements(&self, call: &mut Call<'_>) -> Result<(), StorageError> {
+        // By name, and forgotten at once: behind a pooler nothing must be left on the connection.
+        let prepare = |sql: &str| format!("PREPARE jobrunr_check AS {sql}; DEALLOCATE jobrunr_check;\n");
+        let script = self.inner.statements.whole().map(prepare).collect();
+        call.try_script(script).await.map_err(|error| match error.as_database_error() {
+            Some(missing) if is_missing(missing) => StorageError::SchemaMismatch {
+                provider: PROVIDER,
+                what: format!(
+                    "every migration was applied, but what they made was changed since: {}; restore it",
+                    missing.message()
+                ),
+            },
+            _ => classify(&error, OPERATION),
+        })
     }
 
     /// What was applied so far; nothing if there is no table of migrations.
@@ -128,8 +156,16 @@ impl PostgresStorage {
 
     /// The number of the lock that everybody takes who sets up the same tables.
     async fn lock_key(&self, call: &mut Call<'_>) -> Result<i64, Failed> {
-        let channel = self.channel(call).await?;
-        let (_, low) = Uuid::new_v5(&LOCKS, channel.as_bytes()).as_u64_pair();
+        let schema = match &self.inner.options.schema {
+            Some(schema) => schema.clone(),
+            None => {
+                let row = call.row(self.statement(&self.inner.statements.current_schema)).await?;
+                let schema = row.map(|row| row.try_get::<Option<String>, _>(0)).transpose();
+                schema.map_err(|error| classify(&error, OPERATION))?.flatten().unwrap_or_default()
+            }
+        };
+        let tables = format!("{schema}.{}", self.inner.prefix.as_str());
+        let (_, low) = Uuid::new_v5(&LOCKS, tables.as_bytes()).as_u64_pair();
         Ok(i64::from_ne_bytes(low.to_ne_bytes()))
     }
 }
@@ -142,6 +178,11 @@ fn script(migration: &Migration, prefix: &TablePrefix) -> String {
         migration.checksum()
     );
     prefix.render(&format!("{}{note}", migration.sql))
+}
+
+/// Whether a statement names what is not there, or is of another type; not who lacks a right.
+fn is_missing(error: &dyn sqlx::error::DatabaseError) -> bool {
+    error.code().is_some_and(|state| state.starts_with("42") && state != "42501")
 }
 
 fn mismatch(problem: &SchemaProblem) -> StorageError {

@@ -38,8 +38,7 @@ impl Pooler {
         let configuration = format!(
             "[databases]\npostgres = host={} port={} user={} password={password} dbname={}\n\
              [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n\
-             pool_mode = transaction\ndefault_pool_size = 4\nmax_client_conn = 100\n\
-             ignore_startup_parameters = extra_float_digits\n",
+             pool_mode = transaction\ndefault_pool_size = 4\nmax_client_conn = 100\n",
             server.get_host(),
             server.get_port(),
             server.get_username(),
@@ -50,7 +49,10 @@ impl Pooler {
         let process = as_server(program).arg(&file).spawn().unwrap();
         let pooler = Self { folder, process, port };
         let answers = async {
-            while PgConnection::connect(&pooler.url()).await.is_err() {
+            // It refuses a setting that sqlx asks for by default.
+            let connect: PgConnectOptions = pooler.url().parse().unwrap();
+            let connect = connect.extra_float_digits(None);
+            while PgConnection::connect_with(&connect).await.is_err() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
@@ -78,11 +80,13 @@ async fn eight_clients_share_four_connections_in_transaction_mode() {
     let Some(pooler) = Pooler::before(&url).await else { return };
     let schema = Schema::create(url, Place::NamedSchema).await.unwrap();
     let open = async || {
-        let options = schema.options(None).statement_cache(false).without_listener();
+        let options = schema.options(None).statement_cache(false);
         PostgresStorage::connect_with(&pooler.url(), options).await.unwrap()
     };
     let storage = open().await;
     storage.set_up(SetUp::Migrate).await.unwrap();
+    storage.set_up(SetUp::Validate).await.unwrap();
+    assert!(storage.changes().is_none(), "who listens through a pooler may hear nothing");
 
     let mut clients = tokio::task::JoinSet::new();
     for _ in 0..8 {

@@ -2,6 +2,8 @@
 
 use jobrunr_core::storage::{JobSearch, JobStore, SetUp, StorageError, StorageProvider};
 use jobrunr_storage_postgres::PostgresStorage;
+use sqlx::PgPool;
+use sqlx::postgres::PgConnectOptions;
 
 use crate::support::{Place, Schema, url};
 use crate::{an_enqueued_job, at};
@@ -106,4 +108,54 @@ async fn a_user_who_may_create_nothing_can_use_what_is_set_up() {
     storage.close().await;
     schema.execute(&format!("DROP OWNED BY {name}; DROP ROLE {name}")).await.unwrap();
     schema.drop_schema().await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_too_old_is_refused_also_where_the_pool_is_the_application_s() {
+    let Some(url) = url() else { return };
+    let schema = Schema::create(url, Place::SearchPath).await.unwrap();
+    // Says what an old server would.
+    let old = "CREATE FUNCTION current_setting(text) RETURNS text LANGUAGE sql AS $$ SELECT '120022' $$";
+    schema.execute(old).await.unwrap();
+    let connect: PgConnectOptions = schema.url().parse().unwrap();
+    let path = format!("{},pg_catalog", schema.name);
+    let pool = PgPool::connect_with(connect.options([("search_path", path)])).await.unwrap();
+    let storage = PostgresStorage::with_pool(pool.clone(), schema.options(None)).unwrap();
+
+    for set_up in [SetUp::Migrate, SetUp::Validate] {
+        let refused = storage.set_up(set_up).await.unwrap_err();
+
+        assert!(matches!(refused, StorageError::Unsupported { .. }), "{refused:?}");
+        assert!(refused.to_string().contains("version 13"), "{refused}");
+    }
+    storage.close().await;
+    pool.close().await;
+    schema.drop_schema().await;
+}
+
+#[tokio::test]
+async fn what_somebody_removed_from_the_schema_is_missed_by_validation() {
+    let Some(url) = url() else { return };
+    for removal in [
+        "DROP TABLE jobrunr_job_label",
+        "DROP TABLE jobrunr_recurring_job",
+        "ALTER TABLE jobrunr_job DROP COLUMN priority",
+        "ALTER TABLE jobrunr_job_history DROP COLUMN last_error",
+        "ALTER TABLE jobrunr_count DROP COLUMN succeeded_all_time",
+        "DROP FUNCTION jobrunr_release",
+    ] {
+        let schema = Schema::create(url.clone(), Place::NamedSchema).await.unwrap();
+        let storage = schema.open_postgres(None).await.unwrap();
+        storage.set_up(SetUp::Migrate).await.unwrap();
+        storage.set_up(SetUp::Validate).await.unwrap();
+
+        schema.execute(removal).await.unwrap();
+        let missing = storage.set_up(SetUp::Validate).await.unwrap_err();
+
+        assert!(matches!(missing, StorageError::SchemaMismatch { .. }), "{removal}: {missing:?}");
+        let name = removal.rsplit(' ').next().unwrap();
+        assert!(missing.to_string().contains(name), "{missing}");
+        storage.close().await;
+        schema.drop_schema().await;
+    }
 }

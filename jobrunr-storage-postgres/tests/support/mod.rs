@@ -116,6 +116,14 @@ impl Schema {
         format!("{}{joint}application_name={}{path}", self.url, self.name)
     }
 
+    /// A proxy before the server, and the URL that leads through it.
+    pub(crate) async fn behind_proxy(&self) -> (proxy::Proxy, String) {
+        let port = self.url.parse::<PgConnectOptions>().expect("the URL was connected to").get_port();
+        let proxy = proxy::Proxy::to(port).await.expect("there are ports");
+        let behind = self.url().replace(&format!(":{port}/"), &format!(":{}/", proxy.port()));
+        (proxy, behind)
+    }
+
     async fn pool(&self) -> Result<PgPool, sqlx::Error> {
         let options = PgConnectOptions::from_str(&self.url)?.options([("search_path", self.name.as_str())]);
         PgPoolOptions::new().max_connections(1).connect_with(options).await

@@ -39,6 +39,11 @@ pub(crate) trait Database: Sync {
     /// The packages of Debian it comes in.
     fn packages(&self) -> &'static [&'static str];
 
+    /// What tests use beside it. Where that cannot be had, the database is used all the same.
+    fn companions(&self) -> &'static [Companion] {
+        &[]
+    }
+
     /// The services of the system that come with its packages and that nobody here needs.
     fn services(&self) -> &'static [&'static str] {
         &[]
@@ -71,6 +76,26 @@ pub(crate) trait Database: Sync {
 
     /// The port that the service listens on inside of its container.
     fn container_port(&self) -> u16;
+}
+
+/// A program that is no part of a database, and that some of its tests need.
+pub(crate) struct Companion {
+    program: &'static str,
+    folders: &'static [&'static str],
+    /// The package of Debian it comes in.
+    package: &'static str,
+}
+
+impl Companion {
+    /// Brings the program to this machine, unless it is there.
+    fn provide(&self) {
+        if machine::find_program(self.program, self.folders).is_some() {
+            return;
+        }
+        if let Err(error) = machine::install(&[self.package]) {
+            println!("    {:<16} NOT AVAILABLE, so what needs it is not tested: {error:#}", self.program);
+        }
+    }
 }
 
 /// Where a running database was found.
@@ -220,6 +245,7 @@ fn provide(root: &Path, database: &dyn Database) -> Result<Found> {
             Err(error) => obstacles.push(format!("installing: {error:#}")),
         }
     }
+    database.companions().iter().for_each(Companion::provide);
     if database.is_installed() {
         match Instance::of(root, database).and_then(|instance| instance.start(database)) {
             Ok(instance) => return Ok(Found::Private(instance.url(database))),

@@ -5,9 +5,9 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use super::Database;
 use super::instance::Instance;
 use super::machine::find_program;
+use super::{Companion, Database};
 
 /// Where Debian keeps the programs of each version.
 const FOLDERS: &[&str] = &["/usr/lib/postgresql/*/bin"];
@@ -21,6 +21,11 @@ impl Postgres {
     }
 }
 
+/// Whether everything is there that a server is made and run by.
+fn is_whole(is_there: impl Fn(&str) -> bool) -> bool {
+    ["initdb", "postgres"].into_iter().all(is_there)
+}
+
 impl Database for Postgres {
     fn name(&self) -> &'static str {
         "postgres"
@@ -31,12 +36,15 @@ impl Database for Postgres {
     }
 
     fn packages(&self) -> &'static [&'static str] {
-        &["postgresql", "pgbouncer"]
+        &["postgresql"]
+    }
+
+    fn companions(&self) -> &'static [Companion] {
+        &[Companion { program: "pgbouncer", folders: &["/usr/sbin"], package: "pgbouncer" }]
     }
 
     fn is_installed(&self) -> bool {
-        let has = |program: &str, folders| find_program(program, folders).is_some();
-        has("initdb", FOLDERS) && has("postgres", FOLDERS) && has("pgbouncer", &["/usr/sbin"])
+        is_whole(|program| find_program(program, FOLDERS).is_some())
     }
 
     fn create(&self, instance: &Instance) -> Result<()> {
@@ -95,5 +103,18 @@ impl Database for Postgres {
 
     fn container_port(&self) -> u16 {
         5432
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_with_postgresql_and_no_pgbouncer_has_postgresql() {
+        assert!(is_whole(|program| program != "pgbouncer"));
+        assert!(!is_whole(|program| program != "postgres"));
+        assert!(!Postgres.packages().contains(&"pgbouncer"));
+        assert_eq!(Postgres.companions()[0].package, "pgbouncer");
     }
 }
