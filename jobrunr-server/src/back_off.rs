@@ -39,6 +39,14 @@ impl<'a> BackOff<'a> {
         delay.mul_f64(0.5 + fastrand::f64() / 2.0)
     }
 
+    /// Notes that what failed is not attempted any more.
+    pub(crate) fn gave_up(&mut self) {
+        if self.failures > 0 {
+            self.failures = 0;
+            self.health.gave_up(self.attempt);
+        }
+    }
+
     /// Notes a success.
     pub(crate) fn succeeded(&mut self) {
         if self.failures > 0 {
@@ -50,9 +58,7 @@ impl<'a> BackOff<'a> {
 
 impl Drop for BackOff<'_> {
     fn drop(&mut self) {
-        if self.failures > 0 {
-            self.health.gave_up(self.attempt);
-        }
+        self.gave_up();
     }
 }
 

@@ -157,6 +157,8 @@ impl<'a> Completer<'a> {
                 self.settle_refused(part, &error).await;
             }
         }
+        // What could not be saved was dropped or refused; if this one saves nothing more, nothing fails any more.
+        self.back_off.gave_up();
     }
 
     /// Saves a batch, trying again for as long as that may help. It is left as it is if the storage refuses it.

@@ -11,7 +11,7 @@ use crate::columns::Columns;
 use crate::error::Outcome;
 use crate::session::Session;
 use crate::shared::Shared;
-use crate::statements::Statement;
+use crate::statements::{Statement, Statements};
 use crate::values::Values;
 
 /// The numbers that were seen so far.
@@ -142,8 +142,8 @@ impl Session<'_> {
         }
         let names =
             || Values::new().bytes(lane.queue.as_str().as_bytes()).bytes(lane.signature.as_str().as_bytes());
-        let statements = self.statements();
-        self.number_of(&statements.find_lane, &statements.insert_lane, names).await
+        let Statements { find_lane, insert_lane, find_latest_lane, .. } = self.statements();
+        self.number_of([find_lane, insert_lane, find_latest_lane], names).await
     }
 
     /// The number of a server's name, which is added if it is new: at once, or with the transaction under way.
@@ -152,14 +152,14 @@ impl Session<'_> {
             return Ok(number);
         }
         let names = || Values::new().bytes(server.id.as_bytes()).bytes(server.name.as_bytes());
-        let statements = self.statements();
-        self.number_of(&statements.find_server_name, &statements.insert_server_name, names).await
+        let Statements { find_server_name, insert_server_name, find_latest_server_name, .. } =
+            self.statements();
+        self.number_of([find_server_name, insert_server_name, find_latest_server_name], names).await
     }
 
     async fn number_of(
         &mut self,
-        find: &Statement,
-        insert: &Statement,
+        [find, insert, find_latest]: [&Statement; 3],
         names: impl Fn() -> Values,
     ) -> Outcome<i32> {
         if let Some(row) = self.row(find, names()).await? {
@@ -170,7 +170,7 @@ impl Session<'_> {
             Err(failure) if !failure.is_duplicate() => return Err(failure),
             _ => {}
         }
-        let row = self.row(find, names()).await?;
+        let row = self.row(find_latest, names()).await?;
         row.ok_or(sqlx::Error::RowNotFound)?.small(0)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 use jobrunr_core::storage::StorageError;
 use jobrunr_storage_sql::Unreadable;
@@ -18,6 +19,8 @@ pub(crate) enum Failure {
     /// There was no connection to work on.
     NoConnection(sqlx::Error),
     Sqlx(sqlx::Error),
+    /// The database did not answer within this time.
+    TimedOut(Duration),
     Storage(StorageError),
     Unreadable(Unreadable),
     /// Whoever asked for the work has gone.
@@ -54,6 +57,8 @@ mod number {
     pub(super) const SERVER_SHUTDOWN: u16 = 1053;
     /// MariaDB.
     pub(super) const CONNECTION_KILLED: u16 = 1927;
+    /// MySQL: the connection was idle for longer than `wait_timeout`.
+    pub(super) const IDLE_FOR_TOO_LONG: u16 = 4031;
     pub(super) const TABLE_EXISTS: u16 = 1050;
     pub(super) const DUPLICATE_COLUMN: u16 = 1060;
     pub(super) const DUPLICATE_INDEX: u16 = 1061;
@@ -65,6 +70,14 @@ impl Failure {
     pub(crate) fn to_error(&self, operation: &'static str) -> StorageError {
         match self {
             Self::NoConnection(error) | Self::Sqlx(error) => classify(error, operation),
+            Self::TimedOut(limit) => StorageError::Unavailable {
+                provider: PROVIDER,
+                operation,
+                source: Box::new(Cause {
+                    what: format!("the database did not answer within {limit:?}"),
+                    advice: "look whether it can be reached, and for long transactions",
+                }),
+            },
             Self::Storage(error) => copy(error),
             Self::Unreadable(unreadable) => unreadable.clone().into_error(PROVIDER, operation, "a row"),
             Self::Abandoned | Self::OnceMore => StorageError::Unavailable {
@@ -104,16 +117,27 @@ impl Failure {
         self.number().is_some_and(|number| made.contains(&number))
     }
 
+    /// Whether the database did not answer in time.
+    pub(crate) const fn is_time_out(&self) -> bool {
+        matches!(self, Self::TimedOut(_))
+    }
+
     /// Whether the connection is gone, so that what was sent last may or may not have been done.
     pub(crate) fn is_lost_connection(&self) -> bool {
-        let Self::Sqlx(error) = self else { return false };
+        let error = match self {
+            Self::TimedOut(_) => return true,
+            Self::Sqlx(error) => error,
+            _ => return false,
+        };
         match error {
             sqlx::Error::Io(_)
             | sqlx::Error::Protocol(_)
             | sqlx::Error::Tls(_)
             | sqlx::Error::WorkerCrashed => true,
-            error => number_of(error)
-                .is_some_and(|number| [number::SERVER_SHUTDOWN, number::CONNECTION_KILLED].contains(&number)),
+            error => number_of(error).is_some_and(|number| {
+                let ends = [number::SERVER_SHUTDOWN, number::CONNECTION_KILLED, number::IDLE_FOR_TOO_LONG];
+                ends.contains(&number)
+            }),
         }
     }
 }
@@ -235,9 +259,12 @@ const fn by_number(number: u16) -> (Retry, &'static str) {
             (Helps, "other transactions were in the way at every try; look for long ones")
         }
         1040 | 1203 | 1226 => (Helps, "the server has too many connections; allow more or use smaller pools"),
-        number::SERVER_SHUTDOWN | number::CONNECTION_KILLED | 1152 | 1158..=1161 | 1180 => {
-            (Helps, "the server ended the connection")
-        }
+        number::SERVER_SHUTDOWN
+        | number::CONNECTION_KILLED
+        | number::IDLE_FOR_TOO_LONG
+        | 1152
+        | 1158..=1161
+        | 1180 => (Helps, "the server ended the connection"),
         1317 | 1969 | 3024 => (Helps, "the statement was stopped, by a person or a time limit of the server"),
         1290 | 1792 | 1836 => (Helps, "the server, or the transaction, only reads; it may be a replica"),
         1047 | 3100 | 3101 => (Helps, "the node does not take part in its cluster, or the cluster refused"),
@@ -249,6 +276,7 @@ const fn by_number(number: u16) -> (Retry, &'static str) {
         1044 | 1142 | 1143 | 1227 | 1370 => (DoesNotHelp, "this user may not do that; grant it the right"),
         1049 => (DoesNotHelp, "there is no such database; create it first"),
         1146 | 1054 => (DoesNotHelp, "a table or column is missing; set the storage up first"),
+        1305 => (DoesNotHelp, "jobs are inserted in a transaction of yours; begin it first"),
         1153 => (DoesNotHelp, "more was sent than max_allowed_packet of the server; raise that"),
         _ => (DoesNotHelp, ""),
     }
@@ -260,7 +288,7 @@ mod tests {
 
     #[test]
     fn what_may_pass_is_retryable_and_what_needs_a_person_is_not() {
-        for number in [1205, 1213, 1040, 1053, 1927, 1290, 1021] {
+        for number in [1205, 1213, 1040, 1053, 1927, 4031, 1290, 1021] {
             assert_eq!(by_number(number).0, Retry::Helps, "{number}");
         }
         for number in [1045, 1049, 1142, 1146, 1153, 1064] {
@@ -276,5 +304,14 @@ mod tests {
         assert!(Failure::Sqlx(broken).is_lost_connection());
         assert!(matches!(classify(&sqlx::Error::PoolClosed, "claim jobs"), StorageError::Closed { .. }));
         assert!(!Failure::Sqlx(sqlx::Error::PoolTimedOut).is_lost_connection());
+    }
+
+    #[test]
+    fn an_answer_that_takes_too_long_is_a_lost_connection() {
+        let late = Failure::TimedOut(Duration::from_secs(30));
+
+        assert!(
+            late.is_lost_connection() && late.is_time_out() && late.to_error("claim jobs").is_retryable()
+        );
     }
 }

@@ -210,7 +210,7 @@ impl MySqlStorage {
         const OPERATION: &str = "insert jobs in a transaction";
         check_payload_sizes(PROVIDER, jobs, self.shared.options.max_payload_bytes)?;
         self.shared.check_open(OPERATION)?;
-        let mut session = Session { connection, shared: &self.shared };
+        let mut session = Session::of_caller(connection, &self.shared);
         let mut new: Vec<NewJob> = jobs.iter().map(NewJob::of).collect();
         let inserted = async {
             session.number_jobs(&mut new).await?;
@@ -245,12 +245,20 @@ async fn find_if_alone(session: &mut Session<'_>, id: JobId) -> Outcome<Found> {
     Ok(Found::Alone(session.whole_jobs(rows, WithMetadata::No).await?.pop()))
 }
 
-/// Inserts jobs; if some turn out to be there, looks which. The statement that found them there did nothing.
+/// Inserts jobs within a transaction; if some turn out to be there, undoes what the try did and looks which.
 async fn insert_or_look(work: &mut InsertJobs, session: &mut Session<'_>) -> Outcome<Vec<JobId>> {
     const MAX_LOOKS: usize = 3;
     for _ in 0..MAX_LOOKS {
+        // A statement that is turned down has done nothing.
+        let is_single = work.is_single_statement();
+        if !is_single {
+            session.command(&session.shared.savepoint).await?;
+        }
         match work.run(session).await {
-            Err(failure) if failure.is_duplicate() => {}
+            Err(failure) if failure.is_duplicate() && is_single => {}
+            Err(failure) if failure.is_duplicate() => {
+                session.command(&session.shared.rollback_to_savepoint).await?;
+            }
             result => return result,
         }
     }

@@ -5,6 +5,7 @@ mod dialect;
 mod dictionary;
 mod error;
 mod jobs;
+mod lent;
 mod metadata;
 mod migrations;
 mod options;
@@ -25,12 +26,14 @@ mod work;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jobrunr_core::storage::{AwaitedJobs, ChangeFeed, SetUp, StorageError, StorageProvider};
 use jobrunr_storage_sql::TablePrefix;
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlPool, MySqlPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row};
+use tokio::time::timeout;
 
 pub use dialect::{Flavor, ServerVersion};
 pub use options::MySqlOptions;
@@ -82,23 +85,27 @@ impl MySqlStorage {
     /// the user.
     pub async fn open(options: MySqlOptions) -> Result<Self, StorageError> {
         let prefix = parse_prefix(&options.table_prefix)?;
-        let (pool, server) = match &options.source {
+        let server = match &options.source {
             Source::Connect(connect) => {
                 // Not by way of the pool, which would hide why it fails.
-                let connecting = tokio::time::timeout(options.connect_timeout, connect.connect());
+                let connecting = timeout(options.connect_timeout, connect.connect());
                 let mut connection =
                     connecting.await.map_err(|_| timed_out())?.map_err(|error| classify(&error, OPEN))?;
-                let server = Server::ask(&mut connection).await?;
+                let server = Server::ask(&mut connection, options.call_timeout).await?;
                 // The server is told, but whether it hears it is of no account.
-                let _ = connection.close().await;
-                (own_pool(connect, &options), server)
+                let _ = timeout(options.connect_timeout, connection.close()).await;
+                server
             }
             Source::Pool(pool) => {
                 let mut connection = pool.acquire().await.map_err(|error| classify(&error, OPEN))?;
-                (pool.clone(), Server::ask(&mut connection).await?)
+                Server::ask(&mut connection, options.call_timeout).await?
             }
         };
         let version = ServerVersion::parse(&server.version)?;
+        let pool = match &options.source {
+            Source::Connect(connect) => own_pool(connect, &options, version.flavor),
+            Source::Pool(pool) => pool.clone(),
+        };
         if server.max_packet_bytes / 2 < options.max_payload_bytes {
             return Err(StorageError::Unsupported {
                 provider: PROVIDER,
@@ -151,11 +158,17 @@ fn timed_out() -> StorageError {
     StorageError::Unavailable { provider: PROVIDER, operation: OPEN, source }
 }
 
-fn own_pool(connect: &MySqlConnectOptions, options: &MySqlOptions) -> MySqlPool {
-    let session = format!(
+fn own_pool(connect: &MySqlConnectOptions, options: &MySqlOptions, flavor: Flavor) -> MySqlPool {
+    let seconds = |duration: Duration| duration.as_secs().max(1);
+    let mut session = format!(
         "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; SET SESSION innodb_lock_wait_timeout = {}",
-        options.lock_timeout.as_secs().max(1)
+        seconds(options.lock_timeout)
     );
+    if flavor == Flavor::MariaDb {
+        // Where the way between the two was cut in silence, nobody else would let go of the locks. MySQL has no such limit.
+        session
+            .push_str(&format!("; SET SESSION idle_transaction_timeout = {}", seconds(options.call_timeout)));
+    }
     let session: Arc<str> = session.into();
     MySqlPoolOptions::new()
         .max_connections(options.max_connections)
@@ -179,7 +192,7 @@ struct Server {
 }
 
 impl Server {
-    async fn ask(connection: &mut MySqlConnection) -> Result<Self, StorageError> {
+    async fn ask(connection: &mut MySqlConnection, limit: Duration) -> Result<Self, StorageError> {
         let asked = async {
             let query = sqlx::raw_sql("SELECT version(), CAST(@@max_allowed_packet AS SIGNED)");
             let row = connection.fetch_one(query).await?;
@@ -190,7 +203,8 @@ impl Server {
                 max_packet_bytes: usize::try_from(max_packet_bytes).unwrap_or(0),
             })
         };
-        asked.await.map_err(|error: sqlx::Error| classify(&error, OPEN))
+        let answered = timeout(limit, asked).await.map_err(|_| timed_out())?;
+        answered.map_err(|error: sqlx::Error| classify(&error, OPEN))
     }
 }
 
@@ -228,7 +242,8 @@ impl StorageProvider for MySqlStorage {
         self.shared.tasks.close();
         self.shared.tasks.wait().await;
         if matches!(self.shared.options.source, Source::Connect(_)) {
-            self.shared.pool.close().await;
+            // What does not answer any more is left behind.
+            let _ = timeout(self.shared.options.call_timeout, self.shared.pool.close()).await;
         }
     }
 }

@@ -40,6 +40,7 @@ pub struct MySqlOptions {
     pub(crate) table_prefix: String,
     pub(crate) max_connections: u32,
     pub(crate) connect_timeout: Duration,
+    pub(crate) call_timeout: Duration,
     pub(crate) lock_timeout: Duration,
     pub(crate) max_payload_bytes: usize,
 }
@@ -51,6 +52,7 @@ impl MySqlOptions {
             table_prefix: String::new(),
             max_connections: 10,
             connect_timeout: Duration::from_secs(5),
+            call_timeout: Duration::from_secs(30),
             lock_timeout: Duration::from_secs(5),
             max_payload_bytes: DEFAULT_MAX_PAYLOAD_BYTES,
         }
@@ -112,6 +114,17 @@ impl MySqlOptions {
         self
     }
 
+    /// How long one statement may take before its connection counts as lost, whatever became of it. Default 30 s, which
+    /// should be longer than the [`lock_timeout`](Self::lock_timeout).
+    ///
+    /// What was not done then is tried once more on a new connection before the call is
+    /// [`Unavailable`](StorageError::Unavailable). Changes of the schema may take as long as they do.
+    #[must_use]
+    pub const fn call_timeout(mut self, timeout: Duration) -> Self {
+        self.call_timeout = timeout;
+        self
+    }
+
     /// How long a statement waits for a lock of another transaction before it is tried again; whole seconds, at least
     /// one. Default 5 s; of no effect on a pool of the caller's.
     #[must_use]
@@ -136,6 +149,7 @@ impl fmt::Debug for MySqlOptions {
             table_prefix,
             max_connections,
             connect_timeout,
+            call_timeout,
             lock_timeout,
             max_payload_bytes,
         } = self;
@@ -143,6 +157,7 @@ impl fmt::Debug for MySqlOptions {
             .field("table_prefix", table_prefix)
             .field("max_connections", max_connections)
             .field("connect_timeout", connect_timeout)
+            .field("call_timeout", call_timeout)
             .field("lock_timeout", lock_timeout)
             .field("max_payload_bytes", max_payload_bytes)
             .finish_non_exhaustive()

@@ -8,9 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use jobrunr_core::JobId;
 use jobrunr_core::storage::{AwaitedJobs, StorageError};
 use jobrunr_storage_sql::{Gatherer, TablePrefix};
-use sqlx::MySql;
 use sqlx::mysql::MySqlPool;
-use sqlx::pool::PoolConnection;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -19,6 +17,7 @@ use crate::dialect::ServerVersion;
 use crate::dictionary::Dictionary;
 use crate::error::{Failure, Outcome};
 use crate::jobs::SingleInserts;
+use crate::lent::Lent;
 use crate::options::{MySqlOptions, Source};
 use crate::statements::{Statement, Statements};
 
@@ -33,6 +32,9 @@ pub(crate) struct Shared {
     pub(crate) begin: Statement,
     /// Begins a transaction whose statements all read the same instant.
     pub(crate) begin_snapshot: Statement,
+    /// Marks a point in a transaction of the caller's, and goes back to it.
+    pub(crate) savepoint: Statement,
+    pub(crate) rollback_to_savepoint: Statement,
     pub(crate) dictionary: Dictionary,
     pub(crate) gatherer: Gatherer<SingleInserts>,
     pub(crate) awaited: AwaitedJobs,
@@ -92,6 +94,8 @@ impl Shared {
                 "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; \
                  START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",
             ),
+            savepoint: Statement::new("SAVEPOINT jobrunr"),
+            rollback_to_savepoint: Statement::new("ROLLBACK TO SAVEPOINT jobrunr"),
             dictionary: Dictionary::default(),
             gatherer: Gatherer::default(),
             awaited: AwaitedJobs::default(),
@@ -114,8 +118,21 @@ impl Shared {
         Ok(())
     }
 
-    pub(crate) async fn connection(&self) -> Outcome<PoolConnection<MySql>> {
-        self.pool.acquire().await.map_err(Failure::NoConnection)
+    pub(crate) async fn connection(&self) -> Outcome<Lent> {
+        let connection = self.pool.acquire().await.map_err(Failure::NoConnection)?;
+        Ok(Lent::new(connection, self.options.call_timeout, self.tasks.clone()))
+    }
+
+    /// Gives a connection back to its pool, unless it is gone.
+    pub(crate) fn settle(&self, mut connection: Lent, failure: Option<&Failure>) {
+        let Some(failure) = failure.filter(|failure| failure.is_lost_connection()) else { return };
+        connection.give_up();
+        if failure.is_time_out() && matches!(self.options.source, Source::Connect(_)) {
+            // Whatever swallowed the answer may have swallowed the idle connections as well, and each would take as long.
+            while let Some(mut idle) = self.pool.try_acquire() {
+                idle.close_on_drop();
+            }
+        }
     }
 
     /// The storage's time, given what its clock shows: never earlier than what was told before.

@@ -257,8 +257,12 @@ statements! {
     list_lanes = "SELECT id, queue, signature FROM {p}jobrunr_lane";
     insert_lane = "INSERT INTO {p}jobrunr_lane (queue, signature) VALUES (?, ?)";
     find_lane = "SELECT id FROM {p}jobrunr_lane WHERE queue = ? AND signature = ?";
+    /// Sees what was committed after the transaction's first look, at any isolation level.
+    find_latest_lane = "SELECT id FROM {p}jobrunr_lane WHERE queue = ? AND signature = ? LOCK IN SHARE MODE";
     insert_server_name = "INSERT INTO {p}jobrunr_server_name (server_id, name) VALUES (?, ?)";
     find_server_name = "SELECT id FROM {p}jobrunr_server_name WHERE server_id = ? AND name = ?";
+    find_latest_server_name = "SELECT id FROM {p}jobrunr_server_name WHERE server_id = ? AND name = ? \
+        LOCK IN SHARE MODE";
     count_ended = "INSERT INTO {p}jobrunr_ended (lane, shard, succeeded, failed, deleted, succeeded_all_time) \
         SELECT w.lane, ?, w.succeeded, w.failed, w.deleted, w.all_time FROM JSON_TABLE(?, '$[*]' COLUMNS ( \
         lane INT PATH '$[0]', succeeded BIGINT PATH '$[1]', failed BIGINT PATH '$[2]', deleted BIGINT PATH '$[3]', \

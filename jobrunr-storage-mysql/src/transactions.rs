@@ -13,7 +13,9 @@ impl MySqlStorage {
     /// Inserts jobs in a transaction of the caller's: they are there once it commits, and never were if it does not.
     ///
     /// The connection may be any one to the same database, at any isolation level. The first job of a queue and type there
-    /// ever was makes others of that queue and type wait for the transaction's end.
+    /// ever was makes others of that queue and type wait for the transaction's end. Several jobs, or one with labels or
+    /// the like, need a transaction: a savepoint named `jobrunr` is set in it, so that those that are there already undo
+    /// nothing but their own insert. Statements have no time limit but the session's.
     ///
     /// # Errors
     /// As [`insert_jobs`](jobrunr_core::storage::JobStore::insert_jobs). Deadlocks and lock time-outs are the caller's:

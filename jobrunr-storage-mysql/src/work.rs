@@ -7,9 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use jobrunr_core::storage::StorageError;
+use sqlx::Connection;
 use sqlx::mysql::MySqlConnection;
-use sqlx::pool::PoolConnection;
-use sqlx::{Connection, MySql};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
@@ -20,6 +19,9 @@ use crate::shared::{Counters, Shared};
 
 /// How often work is tried again while other transactions are in its way.
 const MAX_CONFLICTS: u32 = 12;
+
+/// How often work is tried again that was not answered in time: each try may take as long.
+const MAX_TIME_OUTS: u32 = 1;
 
 /// How long the outcome of a commit is looked for while the database is away.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -99,9 +101,8 @@ impl Shared {
             loop {
                 let result = async {
                     let mut connection = shared.connection().await?;
-                    let mut session = Session { connection: &mut connection, shared: &shared };
-                    let result = work(&mut session).await;
-                    settle(connection, result.as_ref().err());
+                    let result = work(&mut Session::new(&mut connection, &shared)).await;
+                    shared.settle(connection, result.as_ref().err());
                     result
                 };
                 match result.await {
@@ -130,10 +131,12 @@ impl Shared {
             let work = Arc::clone(&work);
             Box::pin(async move {
                 let shared = session.shared;
-                let mut transaction = session.connection.begin_with(shared.begin_snapshot.text()).await?;
-                let mut snapshot = Session { connection: &mut transaction, shared };
-                let result = (work.lock().await)(&mut snapshot).await;
-                transaction.rollback().await?;
+                let begun = session.connection.begin_with(shared.begin_snapshot.text());
+                let mut transaction = shared.in_time(begun).await?;
+                let result = (work.lock().await)(&mut Session::new(&mut transaction, shared)).await;
+                if !result.as_ref().is_err_and(Failure::is_lost_connection) {
+                    shared.in_time(transaction.rollback()).await?;
+                }
                 result
             })
         })
@@ -174,8 +177,8 @@ impl Shared {
             Err(failure) => return Try::Failed(failure),
         };
         if work.is_single_statement() {
-            let result = work.run(&mut Session { connection: &mut connection, shared: self }).await;
-            settle(connection, result.as_ref().err());
+            let result = work.run(&mut Session::new(&mut connection, self)).await;
+            self.settle(connection, result.as_ref().err());
             return match result {
                 Ok(output) => Try::Done(output),
                 Err(failure) if failure.is_lost_connection() => Try::Unknown(W::Output::default(), failure),
@@ -191,7 +194,7 @@ impl Shared {
             Ok((output, Err(failure))) if failure.is_lost_connection() => Try::Unknown(output, failure),
             Ok((_, Err(failure))) | Err(failure) => Try::Failed(failure),
         };
-        settle(connection, outcome.failure());
+        self.settle(connection, outcome.failure());
         outcome
     }
 
@@ -202,17 +205,20 @@ impl Shared {
         work: &mut W,
         is_abandoned: impl Fn() -> bool,
     ) -> Outcome<(W::Output, Outcome<()>)> {
-        let mut transaction = connection.begin_with(self.begin.text()).await?;
-        let output = work.run(&mut Session { connection: &mut transaction, shared: self }).await;
+        let mut transaction = self.in_time(connection.begin_with(self.begin.text())).await?;
+        let output = work.run(&mut Session::new(&mut transaction, self)).await;
         let output = match output {
             Ok(output) if !is_abandoned() => output,
             other => {
-                // Where this fails the connection is gone, and the transaction with it.
-                let _ = transaction.rollback().await;
-                return Err(other.err().unwrap_or(Failure::Abandoned));
+                let failure = other.err().unwrap_or(Failure::Abandoned);
+                if !failure.is_lost_connection() {
+                    // Where this fails the connection is gone, and the transaction with it.
+                    self.in_time(transaction.rollback()).await?;
+                }
+                return Err(failure);
             }
         };
-        Ok((output, transaction.commit().await.map_err(Failure::from)))
+        Ok((output, self.in_time(transaction.commit()).await))
     }
 
     /// Finds out whether the last transaction of `work` happened; `None` if that cannot be found out.
@@ -237,21 +243,14 @@ impl Shared {
     async fn look<W: Work>(&self, work: &mut W) -> Outcome<bool> {
         let mut connection = self.connection().await?;
         let result = async {
-            let mut transaction = connection.begin_with(self.begin.text()).await?;
-            let happened = work.happened(&mut Session { connection: &mut transaction, shared: self }).await?;
-            transaction.rollback().await?;
+            let mut transaction = self.in_time(connection.begin_with(self.begin.text())).await?;
+            let happened = work.happened(&mut Session::new(&mut transaction, self)).await?;
+            self.in_time(transaction.rollback()).await?;
             Ok(happened)
         };
         let result = result.await;
-        settle(connection, result.as_ref().err());
+        self.settle(connection, result.as_ref().err());
         result
-    }
-}
-
-/// Gives a connection back to its pool, unless it is gone.
-pub(crate) fn settle(mut connection: PoolConnection<MySql>, failure: Option<&Failure>) {
-    if failure.is_some_and(Failure::is_lost_connection) {
-        connection.close_on_drop();
     }
 }
 
@@ -269,6 +268,7 @@ impl<T> Try<T> {
 pub(crate) struct Tries {
     conflicts: u32,
     duplicates: u32,
+    time_outs: u32,
     lost_connections: u32,
 }
 
@@ -297,6 +297,10 @@ impl Tries {
             let longest = 1_u64 << self.conflicts.min(7);
             sleep(Duration::from_millis(fastrand::u64(0..longest))).await;
             return true;
+        }
+        if failure.is_time_out() {
+            self.time_outs += 1;
+            return self.time_outs <= MAX_TIME_OUTS;
         }
         // When the server restarts, every connection of the pool is lost; each of them is found out by using it.
         self.lost_connections += 1;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jobrunr_core::JobId;
-use jobrunr_core::storage::{BoxError, StorageError, StorageProvider};
+use jobrunr_core::storage::{BoxError, InsertReport, StorageError, StorageProvider};
 
 /// How the suite gets at a storage.
 #[async_trait]
@@ -111,6 +111,20 @@ pub trait CallerTransactions: Send + Sync {
         jobs: &[jobrunr_core::Job],
         end: TransactionEnd,
     ) -> Result<(), BoxError>;
+
+    /// The same, and what the insert reported; `None` from a harness that does not tell.
+    ///
+    /// # Errors
+    /// Whatever goes wrong.
+    async fn insert_and_report(
+        &self,
+        prefix: Option<&str>,
+        jobs: &[jobrunr_core::Job],
+        end: TransactionEnd,
+    ) -> Result<Option<InsertReport>, BoxError> {
+        self.insert_in_transaction(prefix, jobs, end).await?;
+        Ok(None)
+    }
 }
 
 /// How a transaction ends.

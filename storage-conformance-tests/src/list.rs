@@ -195,6 +195,8 @@ macro_rules! with_every_scenario {
             life::other_dropped_calls_leave_what_they_change_old_or_new [73] [];
             life::jobs_of_a_committed_transaction_all_appear [74] [CallerTransactions];
             life::jobs_of_a_rolled_back_transaction_never_were [74] [CallerTransactions];
+            life::of_jobs_in_a_transaction_those_that_are_there_are_reported_and_the_others_whole
+                [5, 74] [CallerTransactions];
 
             model::random_operations_give_the_results_of_the_model [75] [];
             concurrency::tasks_that_do_anything_at_once_keep_every_invariant [76] [];

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jobrunr_core::storage::{BoxError, StorageError, StorageProvider};
+use jobrunr_core::storage::{BoxError, InsertReport, StorageError, StorageProvider};
 use jobrunr_core::{Job, JobId};
 
 use crate::harness::{
@@ -116,5 +116,15 @@ impl CallerTransactions for PrefixedDatabase {
     ) -> Result<(), BoxError> {
         let transactions = self.database.caller_transactions().expect(ASKED_BEFORE);
         transactions.insert_in_transaction(Some(&self.join(prefix)), jobs, end).await
+    }
+
+    async fn insert_and_report(
+        &self,
+        prefix: Option<&str>,
+        jobs: &[Job],
+        end: TransactionEnd,
+    ) -> Result<Option<InsertReport>, BoxError> {
+        let transactions = self.database.caller_transactions().expect(ASKED_BEFORE);
+        transactions.insert_and_report(Some(&self.join(prefix)), jobs, end).await
     }
 }

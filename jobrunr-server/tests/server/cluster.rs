@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jobrunr_core::storage::ServerStore;
+use jobrunr_core::storage::{JobSelection, JobStore, ServerStore};
 use jobrunr_core::{FailureKind, JobBuilder, JobContext, JobResult, JobState, StateName};
-use jobrunr_server::{BackgroundJobServer, BackgroundJobServerBuilder};
+use jobrunr_server::{BackgroundJobServer, BackgroundJobServerBuilder, Health};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::faulty::{Fault, Faulty};
@@ -197,6 +197,28 @@ async fn the_outcomes_of_a_former_life_are_dropped() {
     assert_eq!(states(&job), ["ENQUEUED", "PROCESSING", "FAILED", "ENQUEUED", "PROCESSING", "SUCCEEDED"]);
     first.stop().await;
     second.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_is_up_again_once_the_outcomes_that_it_could_not_save_were_dropped() {
+    let world = World::new();
+    let cut_off = Faulty::new(&world.memory);
+    let server = idle(world.server_over(cut_off.shared())).start().await.unwrap();
+    let first_id = server.id();
+    cut_off.fail(|operation| if operation == "save_jobs" { Fault::BeforeEffect } else { Fault::None });
+    let id = world.enqueue(1).await;
+    world.until_count(StateName::Processing, 1).await;
+    pass(Duration::from_secs(1)).await;
+    assert!(matches!(server.health(), Health::Degraded { .. }), "{:?}", server.health());
+
+    // So that there is nothing for its next life to save either.
+    world.memory.delete_jobs(&JobSelection::Ids(vec![id])).await.unwrap();
+    world.memory.remove_server(first_id).await.unwrap();
+    pass(Duration::from_secs(120)).await;
+
+    assert_ne!(server.id(), first_id);
+    assert_eq!(server.health(), Health::Up);
+    server.stop().await;
 }
 
 #[tokio::test(start_paused = true)]

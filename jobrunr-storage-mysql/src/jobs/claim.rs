@@ -145,6 +145,8 @@ impl Work for ClaimJobs {
 
     async fn happened(&mut self, session: &mut Session<'_>) -> Outcome<bool> {
         let taken: HashMap<JobId, Taken> = self.taken.iter().map(|taken| (taken.id, *taken)).collect();
+        // Anybody may have parked a job, so where some were claimed only those count.
+        let has_claimed = self.taken.iter().any(|taken| taken.claimed_at.is_some());
         let values = Values::new().text(&Rows::of_ids(taken.keys()));
         for row in session.rows(&session.shared.statements.lock_jobs, values).await? {
             let Some(Taken { version, claimed_at, .. }) = taken.get(&JobId::from(row.id(0)?)) else {
@@ -152,7 +154,7 @@ impl Work for ClaimJobs {
             };
             let is_mine = match claimed_at {
                 Some(at) => row.small(6)? == self.server_number && row.number(7)? == *at,
-                None => true,
+                None => !has_claimed,
             };
             // Whatever was done to it since, its version only grows.
             if is_mine && row.number(1)? >= *version {

@@ -5,19 +5,16 @@ use std::sync::Arc;
 use jobrunr_core::JobId;
 use jobrunr_core::storage::{InsertReport, StorageError};
 use jobrunr_storage_sql::{CallersTurn, Gatherer, Gathering, Part};
-use sqlx::MySql;
-use sqlx::pool::PoolConnection;
-use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::archive::rows_that_fit;
 use super::insert::{InsertJobs, NewJob};
 use crate::PROVIDER;
 use crate::error::{Failure, Outcome};
+use crate::lent::Lent;
 use crate::session::Session;
 use crate::shared::Shared;
 use crate::statements::RowSizes;
-use crate::work::settle;
 
 const OPERATION: &str = "insert jobs";
 
@@ -34,7 +31,7 @@ type Call = jobrunr_storage_sql::Call<SingleInserts>;
 impl Gathering for SingleInserts {
     type Jobs = NewJob;
     type Answer = Result<InsertReport, StorageError>;
-    type Connection = PoolConnection<MySql>;
+    type Connection = Lent;
 
     fn gatherer(&self) -> &Gatherer<Self> {
         &self.0.gatherer
@@ -52,7 +49,7 @@ impl Gathering for SingleInserts {
         RowSizes::size_at_most(rows_that_fit(calls, self.0.max_statement_bytes, |call| call.jobs.bytes()))
     }
 
-    async fn write(&self, calls: Vec<Call>, kept: &mut Option<PoolConnection<MySql>>) {
+    async fn write(&self, calls: Vec<Call>, kept: &mut Option<Lent>) {
         let jobs: Vec<&NewJob> = calls.iter().map(|call| &call.jobs).collect();
         let failure = match self.0.insert_at_once(&jobs, kept).await {
             Ok(()) => return calls.into_iter().for_each(|call| call.answer(Ok(InsertReport::default()))),
@@ -104,20 +101,16 @@ impl Shared {
     }
 
     /// Inserts jobs by one statement; leaves a connection that can be used for more.
-    async fn insert_at_once(
-        &self,
-        jobs: &[&NewJob],
-        kept: &mut Option<PoolConnection<MySql>>,
-    ) -> Outcome<()> {
+    async fn insert_at_once(&self, jobs: &[&NewJob], kept: &mut Option<Lent>) -> Outcome<()> {
         let connection = match kept {
             Some(connection) => connection,
             None => kept.insert(self.connection().await?),
         };
-        let inserted = Session { connection, shared: self }.insert_absent(jobs).await;
+        let inserted = Session::new(connection, self).insert_absent(jobs).await;
         if let Err(failure) = &inserted
             && let Some(connection) = kept.take()
         {
-            settle(connection, Some(failure));
+            self.settle(connection, Some(failure));
         }
         inserted
     }
@@ -127,10 +120,12 @@ impl Shared {
         let (jobs, answers): (Vec<_>, Vec<_>) =
             calls.into_iter().map(|call| (call.jobs, call.answer)).unzip();
         let ids: Vec<JobId> = jobs.iter().map(|job| job.id).collect();
-        let mut work = InsertJobs { jobs, some_are_present: failure.is_duplicate() };
+        let mut work = InsertJobs::new(jobs, failure.is_duplicate());
         let mut already_present = Vec::new();
         let mut error = None;
-        let found = if failure.is_lost_connection() { self.find_out(&mut work).await } else { Some(false) };
+        // A statement that names a job twice was turned down, whether that was heard or not.
+        let may_have_happened = failure.is_lost_connection() && !work.has_repeated_ids();
+        let found = if may_have_happened { self.find_out(&mut work).await } else { Some(false) };
         match found {
             Some(true) => {}
             Some(false) => match self.write(OPERATION, work).await {
@@ -166,16 +161,12 @@ fn closed() -> StorageError {
 
 /// The connection of a caller that may go away at any moment. Where that leaves a statement on its way nobody can use the
 /// connection: the driver would take the rest of one answer for another.
-struct InUse(Option<PoolConnection<MySql>>);
+struct InUse(Option<Lent>);
 
 impl Drop for InUse {
     fn drop(&mut self) {
-        let Some(mut connection) = self.0.take() else { return };
-        if Handle::try_current().is_ok() {
-            connection.close_on_drop();
-        } else {
-            // Without a runtime nobody can take leave of the server.
-            drop(connection.detach());
+        if let Some(connection) = &mut self.0 {
+            connection.give_up();
         }
     }
 }

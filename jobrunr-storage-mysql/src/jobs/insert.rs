@@ -257,7 +257,8 @@ impl Session<'_> {
             for row in self.rows(&self.shared.statements.present_jobs, values).await? {
                 let id = JobId::from(row.id(0)?);
                 let Some(job) = jobs.get(&id) else { continue };
-                let is_same = row.number(1)? == job.version && row.number(2)? == job.columns.created_at;
+                // Whatever was done to it since, its version only grows.
+                let is_same = row.number(1)? >= job.version && row.number(2)? == job.columns.created_at;
                 present.insert(id, if is_same { SameJob::Yes } else { SameJob::No });
             }
         }
@@ -275,12 +276,18 @@ pub(super) enum SameJob {
 /// Inserts one part of a batch.
 #[derive(Debug)]
 pub(super) struct InsertJobs {
-    pub(super) jobs: Vec<NewJob>,
-    /// Whether a first try was turned down because some are there.
-    pub(super) some_are_present: bool,
+    jobs: Vec<NewJob>,
+    /// Whether some are there, as a try that was turned down has shown, or a look.
+    some_are_present: bool,
+    /// Those that the last try found there and did not insert; none if it began without a look.
+    found: HashMap<JobId, SameJob>,
 }
 
 impl InsertJobs {
+    pub(super) fn new(jobs: Vec<NewJob>, some_are_present: bool) -> Self {
+        Self { jobs, some_are_present, found: HashMap::new() }
+    }
+
     /// Takes from the front of `jobs` what goes into one transaction.
     pub(super) fn next(jobs: &mut Vec<NewJob>, max_bytes: usize) -> Option<Self> {
         if jobs.is_empty() {
@@ -288,7 +295,12 @@ impl InsertJobs {
         }
         let count = rows_that_fit(jobs, max_bytes, NewJob::bytes).min(RowSizes::LARGEST);
         let rest = jobs.split_off(count);
-        Some(Self { jobs: std::mem::replace(jobs, rest), some_are_present: false })
+        Some(Self::new(std::mem::replace(jobs, rest), false))
+    }
+
+    /// Whether a job is named twice, so that they cannot be inserted as they are.
+    pub(super) fn has_repeated_ids(&self) -> bool {
+        !self.apart(&HashMap::new()).1.is_empty()
     }
 
     /// The jobs to insert and those that are there already, the second mention of one counting as that.
@@ -314,12 +326,12 @@ impl Work for InsertJobs {
         !self.some_are_present
             && RowSizes::is_size(self.jobs.len())
             && self.jobs.iter().all(NewJob::is_row_alone)
-            && self.apart(&HashMap::new()).1.is_empty()
+            && !self.has_repeated_ids()
     }
 
     async fn run(&mut self, session: &mut Session<'_>) -> Outcome<Vec<JobId>> {
-        let present = if self.some_are_present { session.present(&self.jobs).await? } else { HashMap::new() };
-        let (absent, already_present) = self.apart(&present);
+        self.found = if self.some_are_present { session.present(&self.jobs).await? } else { HashMap::new() };
+        let (absent, already_present) = self.apart(&self.found);
         let inserted = session.insert_absent(&absent).await;
         if let Err(failure) = &inserted {
             self.some_are_present |= failure.is_duplicate();
@@ -330,8 +342,11 @@ impl Work for InsertJobs {
     async fn happened(&mut self, session: &mut Session<'_>) -> Outcome<bool> {
         let present = session.present(&self.jobs).await?;
         self.some_are_present = !present.is_empty();
-        // All of them or none are there if nobody else has inserted one; a job that is not as it was to be is somebody else's.
-        Ok(self.jobs.iter().any(|job| present.get(&job.id) == Some(&SameJob::Yes)))
+        // What was there before the try says nothing of it. The others came all or none: where one is missing, or is
+        // another job, those that are there came from elsewhere. Where all are there, a single statement, before which
+        // nobody looks, may have met all of them; they are stored all the same, and count as inserted.
+        let (tried, _) = self.apart(&self.found);
+        Ok(tried.iter().all(|job| present.get(&job.id) == Some(&SameJob::Yes)))
     }
 
     fn retries_duplicates(&self) -> bool {

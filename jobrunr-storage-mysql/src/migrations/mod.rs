@@ -3,6 +3,8 @@
 //! Neither MySQL nor MariaDB changes a schema in a transaction: each statement stands by itself as soon as it was made. So
 //! it is noted how many statements of a migration were made, and whoever finds one half made goes on from there.
 
+use std::time::Duration;
+
 use jobrunr_core::storage::{SetUp, StorageError};
 use jobrunr_storage_sql::{AppliedMigration, Migration, Migrations, SchemaProblem, TablePrefix};
 use sqlx::{Executor, SqlSafeStr};
@@ -35,8 +37,8 @@ const NOW: &str = "TIMESTAMPDIFF(MICROSECOND, '1970-01-01 00:00:00', UTC_TIMESTA
 /// The namespace of the names of locks, which all databases of a server share.
 const LOCKS: Uuid = Uuid::from_u128(0x7a0c_41d9_52f3_5b8e_8f4e_6f0a_93d1_c2b7);
 
-/// How many seconds to wait for another process that migrates before looking again.
-const LOCK_SECONDS: i64 = 5;
+/// How long to wait for another process that migrates before looking again; whole seconds.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
 
 /// How often to look again before giving up on it.
 const MAX_WAITS: usize = 120;
@@ -113,9 +115,11 @@ impl Session<'_> {
         let database = database.and_then(|row| row.optional_text(0).ok().flatten()).unwrap_or_default();
         let schema = format!("{database}/{}", self.shared.prefix.as_str());
         let lock = format!("jobrunr:{}", Uuid::new_v5(&LOCKS, schema.as_bytes()).simple());
+        let take = Statement::new("SELECT CAST(GET_LOCK(?, ?) AS SIGNED)");
+        let seconds = i64::try_from(LOCK_WAIT.as_secs()).unwrap_or(i64::MAX);
         for _ in 0..MAX_WAITS {
-            let values = Values::new().text(&lock).number(LOCK_SECONDS);
-            let row = self.row(&Statement::new("SELECT CAST(GET_LOCK(?, ?) AS SIGNED)"), values).await?;
+            let values = Values::new().text(&lock).number(seconds);
+            let row = self.with_time_to_wait(LOCK_WAIT).row(&take, values).await?;
             if row.is_some_and(|row| row.optional_number(0).is_ok_and(|got| got == Some(1))) {
                 return Ok(lock);
             }
@@ -162,7 +166,7 @@ impl Session<'_> {
 
     /// Runs a statement that has no values and may be one that cannot be prepared.
     async fn run(&mut self, template: &str) -> Outcome<()> {
-        self.script(&self.render(template)).await
+        self.change_schema(&self.render(template)).await
     }
 
     async fn applied_migrations(&mut self) -> Outcome<Vec<AppliedMigration>> {
@@ -185,14 +189,15 @@ impl Session<'_> {
     /// Every statement must be understood by the database: that finds tables and columns that somebody removed.
     async fn check_statements(&mut self) -> Outcome<()> {
         for (name, statement) in self.shared.statements.all() {
-            match self.connection.prepare(statement.text().into_sql_str()).await {
+            let prepared = self.connection.prepare(statement.text().into_sql_str());
+            match self.shared.in_time(prepared).await {
                 Ok(_) => {}
-                Err(error) if error.as_database_error().is_some() => {
+                Err(Failure::Sqlx(error)) if error.as_database_error().is_some() => {
                     let what =
                         format!("a table, column or index that {name} needs is missing or was changed");
                     return Err(StorageError::SchemaMismatch { provider: PROVIDER, what }.into());
                 }
-                Err(error) => return Err(error.into()),
+                Err(failure) => return Err(failure),
             }
         }
         Ok(())

@@ -3,12 +3,14 @@
 use std::error::Error;
 use std::time::Duration;
 
-use jobrunr_core::storage::{JobStore, SetUp, StorageError, StorageProvider};
+use chrono::TimeDelta;
+use jobrunr_core::clock::{Clock, SystemClock};
+use jobrunr_core::storage::{JobStore, ServerStore, SetUp, StorageError, StorageProvider};
 use jobrunr_storage_mysql::{Flavor, MySqlOptions, MySqlStorage};
 use sqlx::mysql::MySqlPoolOptions;
 use sqlx::{Executor, Row};
 
-use crate::jobs::{a_claim, enqueued_jobs};
+use crate::jobs::{a_claim, an_announcement, enqueued_jobs};
 use crate::support::{Database, url};
 
 const SECRET: &str = "correct-horse-battery";
@@ -115,6 +117,47 @@ async fn a_pool_of_the_user_is_used_as_it_is_and_left_open() {
         Err(_) => pool.fetch_one("SELECT CAST(@@tx_isolation AS CHAR)").await.unwrap().get(0),
     };
     assert_eq!(isolation, "REPEATABLE-READ", "sessions of the user are left as they are");
+    pool.close().await;
+    database.drop().await;
+}
+
+#[tokio::test]
+async fn the_time_zone_of_a_session_changes_no_time() {
+    let Some(url) = url() else { return };
+    let database = Database::create(&url).await.unwrap();
+    let pool = MySqlPoolOptions::new()
+        .max_connections(3)
+        .after_connect(|connection, _| {
+            Box::pin(async move {
+                connection.execute("SET time_zone = '+05:00'").await?;
+                Ok(())
+            })
+        })
+        .connect_with(database.connect())
+        .await
+        .unwrap();
+    let far_east = MySqlStorage::open(MySqlOptions::with_pool(pool.clone())).await.unwrap();
+    far_east.set_up(SetUp::Migrate).await.unwrap();
+    let in_utc = database.open_mysql(None).await.unwrap();
+    let minute = TimeDelta::minutes(1);
+
+    let jobs = enqueued_jobs(2);
+    far_east.insert_jobs(&jobs[..1]).await.unwrap();
+    in_utc.insert_jobs(&jobs[1..]).await.unwrap();
+    let announced_at = far_east.announce_server(&an_announcement()).await.unwrap();
+
+    let told_at = far_east.storage_time().await.unwrap();
+    assert!((SystemClock.now() - told_at).abs() < minute, "{told_at} is UTC");
+    assert!((announced_at - told_at).abs() < minute, "{announced_at} is UTC");
+    for job in jobs {
+        assert_eq!(far_east.find_job(job.id()).await.unwrap().as_ref(), Some(&job));
+        assert_eq!(in_utc.find_job(job.id()).await.unwrap(), Some(job));
+    }
+    for storage in [&far_east, &in_utc] {
+        assert_eq!(storage.list_servers().await.unwrap()[0].first_heartbeat_at, announced_at);
+    }
+    far_east.close().await;
+    in_utc.close().await;
     pool.close().await;
     database.drop().await;
 }

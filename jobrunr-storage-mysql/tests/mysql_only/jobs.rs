@@ -1,7 +1,9 @@
 //! Jobs for tests, and the times they are made at.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
-use jobrunr_core::storage::ClaimRequest;
+use jobrunr_core::storage::{ClaimRequest, ServerAnnouncement};
 use jobrunr_core::{Job, JobDefinition, JobId, JobState, JsonText, ServerId, ServerRef};
 
 /// So many seconds after the beginning of the tests' time.
@@ -24,4 +26,17 @@ pub(crate) fn a_server() -> ServerRef {
 
 pub(crate) fn a_claim(limit: usize) -> ClaimRequest {
     ClaimRequest::new(a_server(), limit, at(10))
+}
+
+pub(crate) fn an_announcement() -> ServerAnnouncement {
+    let ServerRef { id, name } = a_server();
+    ServerAnnouncement {
+        id,
+        name,
+        workers: 8,
+        poll_interval: Duration::from_secs(15),
+        server_timeout: Duration::from_secs(60),
+        queues: Vec::new(),
+        signatures: Vec::new(),
+    }
 }

@@ -1,4 +1,4 @@
-//! What the conformance suite cannot know of MySQL and MariaDB: lost answers, a killed server, deadlocks, set-up.
+//! What the conformance suite cannot know of MySQL and MariaDB: lost answers, a killed server, locks, set-up.
 
 #![expect(clippy::unwrap_used, reason = "what goes wrong in a test fails it")]
 
@@ -8,10 +8,13 @@ mod support;
 mod connecting;
 mod deadlocks;
 mod gathering;
+mod isolation;
 mod jobs;
+mod lock_waits;
 mod lost_answers;
 mod mariadb;
 mod outage;
 mod proxy;
 mod setting_up;
+mod time_outs;
 mod transactions;

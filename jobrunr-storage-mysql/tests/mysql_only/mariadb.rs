@@ -50,6 +50,8 @@ impl MariaDb {
         let output = Command::new(install)
             .args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"])
             .arg(format!("--datadir={}", folder.join("data").display()))
+            // Servers that are made at the same time must not take each other's files away.
+            .arg(format!("--tmpdir={}", folder.display()))
             .output()
             .await
             .unwrap();
@@ -69,6 +71,7 @@ impl MariaDb {
         command
             .arg("--no-defaults")
             .arg(format!("--datadir={}", self.folder.join("data").display()))
+            .arg(format!("--tmpdir={}", self.folder.display()))
             .arg(format!("--socket={}", self.folder.join("socket").display()))
             .arg(format!("--pid-file={}", self.folder.join("pid").display()))
             .arg(format!("--port={}", self.port))

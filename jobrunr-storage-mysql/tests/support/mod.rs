@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use jobrunr_core::storage::{BoxError, StorageError, StorageProvider};
+use jobrunr_core::storage::{BoxError, InsertReport, StorageError, StorageProvider};
 use jobrunr_core::{Job, JobId};
 use jobrunr_storage_mysql::{MySqlOptions, MySqlStorage};
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlRow};
@@ -189,16 +189,25 @@ impl CallerTransactions for Database {
         jobs: &[Job],
         end: TransactionEnd,
     ) -> Result<(), BoxError> {
+        self.insert_and_report(prefix, jobs, end).await.map(drop)
+    }
+
+    async fn insert_and_report(
+        &self,
+        prefix: Option<&str>,
+        jobs: &[Job],
+        end: TransactionEnd,
+    ) -> Result<Option<InsertReport>, BoxError> {
         let storage = self.open_mysql(prefix).await?;
         let mut connection = self.connection().await?;
         let mut transaction = connection.begin().await?;
-        storage.insert_in(&mut transaction, jobs).await?;
+        let report = storage.insert_in(&mut transaction, jobs).await?;
         match end {
             TransactionEnd::Commit => transaction.commit().await?,
             TransactionEnd::Rollback => transaction.rollback().await?,
         }
         connection.close().await?;
         storage.close().await;
-        Ok(())
+        Ok(Some(report))
     }
 }
