@@ -14,7 +14,8 @@ use crate::names::{JobSignature, QueueName};
 pub trait ServerStore: Send + Sync {
     /// Tells the storage's own time.
     ///
-    /// *Promises:* never earlier than what an earlier call told.
+    /// *Promises:* never earlier than what an earlier call told. Only a clock that was set back by more than a few seconds may
+    /// be followed: it was wrong before, and no server would look silent until it is there again.
     async fn storage_time(&self) -> Result<DateTime<Utc>, StorageError>;
 
     /// Adds a server, whose first and last heartbeat are now, by the storage's clock; returns that time.

@@ -74,7 +74,8 @@ async fn jobs_of_a_claim_that_no_majority_has_are_given_to_nobody_before_one_has
     let claim = ClaimRequest::new(a_server(), 100, at(1));
 
     for secondary in 1..3 {
-        mongo.lock(secondary).await.unwrap();
+        // One that has only just joined refuses it.
+        wait_until("a member is locked", async || mongo.lock(secondary).await.is_ok()).await;
     }
     let lost = storage.claim_jobs(&claim).await;
     let unconfirmed = storage.claim_jobs(&claim).await;
