@@ -26,17 +26,22 @@ use jobrunr::{
     JobDefinition, JobMetadata, JobSettings, JobSignature, JsonText, Labels, RecurringJobId, ServerId,
     StoredJob, Version,
 };
-use redb::{Database, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{
+    Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction,
+};
 use tokio::sync::RwLock;
 
 const PROVIDER: &str = "redb";
 const MAX_PAYLOAD_BYTES: usize = jobrunr::limits::DEFAULT_MAX_PAYLOAD_BYTES;
 
+/// The number of the layout below: what has another one is not touched.
+const LAYOUT: u64 = 1;
+pub(crate) const SCHEMA: TableDefinition<'_, (), u64> = TableDefinition::new("schema");
 /// Jobs whole, by id. UUIDs as numbers are in the order of their bytes.
-const JOBS: TableDefinition<'_, u128, &str> = TableDefinition::new("jobs");
-/// What queries ask of a job, so that they need not read it: state, creation, update, schedule, server, queue, type.
-const FACTS: TableDefinition<'_, u128, Facts<'_>> = TableDefinition::new("facts");
-type Facts<'f> = (u8, i64, i64, Option<i64>, Option<u128>, &'f str, &'f str);
+pub(crate) const JOBS: TableDefinition<'_, u128, &str> = TableDefinition::new("jobs");
+/// What lines, counts and queries ask of a job, so that none of them need read it.
+const FACTS: TableDefinition<'_, u128, FactsRow<'_>> = TableDefinition::new("facts");
+type FactsRow<'f> = (u8, i64, i64, Option<i64>, Option<u128>, &'f str, &'f str, i64, i64);
 /// The lines, one for each queue and type, so that unwanted types cost nothing: lower priority, since when, id.
 const READY: TableDefinition<'_, (&str, &str, i64, i64, u128), ()> = TableDefinition::new("ready");
 /// Every queue and type there ever was.
@@ -60,41 +65,56 @@ const CLOCK: TableDefinition<'_, (), i64> = TableDefinition::new("clock");
 /// Keeps everything in a file of redb, which one process may open at a time.
 #[derive(Debug, Clone)]
 pub(crate) struct RedbStorage {
-    database: Arc<Database>,
-    /// Whether it was closed; calls under way hold it for reading, so that closing waits for them.
-    is_closed: Arc<RwLock<bool>>,
+    /// None once it was closed; calls under way hold it for reading, so that closing waits for them.
+    database: Arc<RwLock<Option<Arc<Database>>>>,
     /// The jobs whose end is waited for in this process: all that is to be done about them is to have this.
     awaited: Arc<AwaitedJobs>,
 }
 
 impl RedbStorage {
-    /// A storage on this database.
+    /// A storage on this database, which is let go of when the storage is closed.
     pub(crate) fn new(database: Arc<Database>) -> Self {
-        Self { database, is_closed: Arc::default(), awaited: Arc::default() }
+        Self { database: Arc::new(RwLock::new(Some(database))), awaited: Arc::default() }
     }
 
-    /// Does one piece of work in one transaction, on a thread where it may block.
+    /// Does one piece of work on a thread where it may block.
     ///
     /// The thread goes on when the caller's future is dropped: the work is done whole or not at all.
     async fn run<R: Send + 'static>(
         &self,
         operation: &'static str,
+        work: impl FnOnce(&Database) -> Result<R, Failure> + Send + 'static,
+    ) -> Result<R, StorageError> {
+        let open = Arc::clone(&self.database).read_owned().await;
+        let done = tokio::task::spawn_blocking(move || match &*open {
+            Some(database) => work(database).map_err(|failure| failure.classify(operation)),
+            None => Err(StorageError::Closed { provider: PROVIDER, operation }),
+        });
+        done.await.unwrap_or_else(|error| Err(Failure::Other(error.into()).classify(operation)))
+    }
+
+    /// Looks at what one transaction sees.
+    async fn read<R: Send + 'static>(
+        &self,
+        operation: &'static str,
+        work: impl FnOnce(&ReadTransaction) -> Result<R, Failure> + Send + 'static,
+    ) -> Result<R, StorageError> {
+        self.run(operation, move |database| work(&database.begin_read()?)).await
+    }
+
+    /// Changes something in one transaction, which is on the disk when this returns.
+    async fn write<R: Send + 'static>(
+        &self,
+        operation: &'static str,
         work: impl FnOnce(&WriteTransaction) -> Result<R, Failure> + Send + 'static,
     ) -> Result<R, StorageError> {
-        let open = Arc::clone(&self.is_closed).read_owned().await;
-        if *open {
-            return Err(StorageError::Closed { provider: PROVIDER, operation });
-        }
-        let database = Arc::clone(&self.database);
-        let done = tokio::task::spawn_blocking(move || -> Result<R, Failure> {
+        let in_transaction = move |database: &Database| {
             let transaction = database.begin_write()?;
             let result = work(&transaction)?;
             transaction.commit()?;
-            drop(open);
             Ok(result)
-        });
-        let done = done.await.unwrap_or_else(|error| Err(Failure::Other(error.into())));
-        done.map_err(|failure| failure.classify(operation))
+        };
+        self.run(operation, in_transaction).await
     }
 }
 
@@ -102,6 +122,7 @@ impl RedbStorage {
 enum Failure {
     Database(redb::Error),
     Unreadable(String),
+    Mismatch(String),
     Other(jobrunr::storage::BoxError),
 }
 
@@ -114,7 +135,7 @@ macro_rules! failure_from {
         })+
     };
 }
-failure_from!(redb::TransactionError, redb::TableError, redb::StorageError, redb::CommitError);
+failure_from!(redb::TransactionError, TableError, redb::StorageError, redb::CommitError);
 
 impl Failure {
     /// The one place that decides what an error means for the caller.
@@ -127,9 +148,18 @@ impl Failure {
             Self::Database(redb::Error::Corrupted(what)) | Self::Unreadable(what) => {
                 StorageError::Corrupt { provider, operation, what }
             }
+            Self::Mismatch(what) => StorageError::SchemaMismatch { provider, what },
             Self::Database(error) => StorageError::Backend { provider, operation, source: error.into() },
             Self::Other(source) => StorageError::Backend { provider, operation, source },
         }
+    }
+}
+
+/// What was read, or what is wrong with it: an unreadable row is its own trouble, and nobody else's.
+fn part<T>(read: Result<T, Failure>) -> Result<Result<T, String>, Failure> {
+    match read {
+        Err(Failure::Unreadable(what)) => Ok(Err(what)),
+        read => read.map(Ok),
     }
 }
 
@@ -193,8 +223,16 @@ fn read_job(jobs: &impl ReadableTable<u128, &'static str>, id: u128) -> Result<O
     Ok(Some(row.into_job(job_id(id), JobMetadata::new())))
 }
 
-fn metadata_of(transaction: &WriteTransaction, id: u128) -> Result<JobMetadata, Failure> {
-    let data = transaction.open_table(DATA)?;
+/// A job that must be there, since an index leads to it.
+fn read_indexed_job(transaction: &WriteTransaction, id: u128) -> Result<Job, Failure> {
+    let job = read_job(&transaction.open_table(JOBS)?, id)?;
+    job.ok_or_else(|| Failure::Unreadable(format!("{}: it is gone", job_id(id))))
+}
+
+fn read_metadata(
+    data: &impl ReadableTable<(u128, &'static str), &'static str>,
+    id: u128,
+) -> Result<JobMetadata, Failure> {
     let mut metadata = JobMetadata::new();
     for entry in data.range((id, "")..)? {
         let (key, value) = entry?;
@@ -220,65 +258,122 @@ fn add_successes(transaction: &WriteTransaction, entries: &[HistoryEntry]) -> Re
     add_count(transaction, ALL_SUCCESSES, i64::try_from(successes).unwrap_or(i64::MAX))
 }
 
-/// Puts a job to its places, or takes it away from them.
-fn place(transaction: &WriteTransaction, job: &Job, is_there: bool) -> Result<(), Failure> {
-    let (id, state) = (number(job.id()), job.state_name());
-    let (queue, signature) = (job.queue().as_str(), job.signature().as_str());
-    let micros = |instant: DateTime<Utc>| instant.timestamp_micros();
-    let updated = (state.index(), micros(job.updated_at()), id);
-    let line = job.enqueued_at().filter(|_| state == StateName::Enqueued);
-    let line = line.map(|since| (queue, signature, -i64::from(job.priority()), micros(since), id));
-    let due = job.scheduled_at().filter(|_| state == StateName::Scheduled).map(|at| (micros(at), id));
-    let facts = (
-        state.index(),
-        micros(job.created_at()),
-        updated.1,
-        job.scheduled_at().map(micros),
-        job.server_id().map(|server| server.as_uuid().as_u128()),
-        queue,
-        signature,
-    );
+/// The facts of a job. States, instants and ids are numbers, as keys have them.
+struct Facts {
+    state: u8,
+    created: i64,
+    updated: i64,
+    scheduled: Option<i64>,
+    server: Option<u128>,
+    queue: String,
+    signature: String,
+    /// Its place in line, the lowest first.
+    priority: i64,
+    since: i64,
+}
+
+impl Facts {
+    fn of(job: &Job) -> Self {
+        let micros = |instant: DateTime<Utc>| instant.timestamp_micros();
+        Self {
+            state: job.state_name().index(),
+            created: micros(job.created_at()),
+            updated: micros(job.updated_at()),
+            scheduled: job.scheduled_at().map(micros),
+            server: job.server_id().map(|server| server.as_uuid().as_u128()),
+            queue: job.queue().to_string(),
+            signature: job.signature().to_string(),
+            priority: -i64::from(job.priority()),
+            since: job.enqueued_at().map_or(0, micros),
+        }
+    }
+
+    fn read(row: FactsRow<'_>) -> Self {
+        let (state, created, updated, scheduled, server, queue, signature, priority, since) = row;
+        let (queue, signature) = (queue.to_owned(), signature.to_owned());
+        Self { state, created, updated, scheduled, server, queue, signature, priority, since }
+    }
+
+    fn row(&self) -> FactsRow<'_> {
+        let Self { state, created, updated, scheduled, server, queue, signature, priority, since } = self;
+        (*state, *created, *updated, *scheduled, *server, queue, signature, *priority, *since)
+    }
+}
+
+/// Whether a job is put to its places or taken away from them.
+#[derive(Clone, Copy)]
+enum Act {
+    Put,
+    Take,
+}
+
+/// Puts a job to all places where its facts belong, or takes it away from them.
+fn place(transaction: &WriteTransaction, id: u128, facts: &Facts, act: Act) -> Result<(), Failure> {
+    let (state, _, updated, scheduled, _, queue, signature, priority, since) = facts.row();
+    let line = (state == StateName::Enqueued.index()).then_some((queue, signature, priority, since, id));
+    let due = scheduled.filter(|_| state == StateName::Scheduled.index()).map(|at| (at, id));
+    let updated = (state, updated, id);
     let mut facts_table = transaction.open_table(FACTS)?;
     let mut updated_table = transaction.open_table(UPDATED)?;
     let mut ready = transaction.open_table(READY)?;
     let mut due_table = transaction.open_table(DUE)?;
-    if is_there {
-        facts_table.insert(id, facts)?;
-        updated_table.insert(updated, signature)?;
-        line.map(|line| ready.insert(line, ())).transpose()?;
-        due.map(|due| due_table.insert(due, ())).transpose()?;
-    } else {
-        facts_table.remove(id)?;
-        updated_table.remove(updated)?;
-        line.map(|line| ready.remove(line)).transpose()?;
-        due.map(|due| due_table.remove(due)).transpose()?;
+    match act {
+        Act::Put => {
+            facts_table.insert(id, facts.row())?;
+            updated_table.insert(updated, signature)?;
+            line.map(|line| ready.insert(line, ())).transpose()?;
+            due.map(|due| due_table.insert(due, ())).transpose()?;
+            add_count(transaction, (state, signature), 1)
+        }
+        Act::Take => {
+            facts_table.remove(id)?;
+            updated_table.remove(updated)?;
+            line.map(|line| ready.remove(line)).transpose()?;
+            due.map(|due| due_table.remove(due)).transpose()?;
+            add_count(transaction, (state, signature), -1)
+        }
     }
-    add_count(transaction, (state.index(), signature), if is_there { 1 } else { -1 })
+}
+
+/// Takes a job away from its places, which does not need the job itself; returns its facts, if there is one.
+fn take_away(transaction: &WriteTransaction, id: u128) -> Result<Option<Facts>, Failure> {
+    let facts = transaction.open_table(FACTS)?.get(id)?.map(|row| Facts::read(row.value()));
+    facts.as_ref().map(|facts| place(transaction, id, facts, Act::Take)).transpose()?;
+    Ok(facts)
+}
+
+/// Parks a job that cannot be read as FAILED; what is stored of it stays as it is.
+fn park(transaction: &WriteTransaction, id: u128, what: &str) -> Result<(), Failure> {
+    tracing::error!("a job cannot be read and is parked as FAILED: {what}");
+    let facts = take_away(transaction, id)?.ok_or_else(|| Failure::Unreadable(what.to_owned()))?;
+    place(transaction, id, &Facts { state: StateName::Failed.index(), ..facts }, Act::Put)
 }
 
 /// Writes what was added to a job, whose stored form is `old`.
 fn write_new_entries(transaction: &WriteTransaction, old: &Job, job: &Job) -> Result<Job, Failure> {
-    let mut row = Row::of(old);
+    let (id, mut row) = (number(old.id()), Row::of(old));
     row.version = row.version.next();
     row.history.extend_from_slice(job.new_entries());
-    transaction.open_table(JOBS)?.insert(number(old.id()), encode(&row)?.as_str())?;
+    transaction.open_table(JOBS)?.insert(id, encode(&row)?.as_str())?;
     let new = row.into_job(old.id(), JobMetadata::new());
-    place(transaction, old, false)?;
-    place(transaction, &new, true)?;
+    take_away(transaction, id)?;
+    place(transaction, id, &Facts::of(&new), Act::Put)?;
     add_successes(transaction, job.new_entries())?;
     Ok(new)
 }
 
 fn remove_job(transaction: &WriteTransaction, id: u128) -> Result<bool, Failure> {
-    let Some(job) = read_job(&transaction.open_table(JOBS)?, id)? else { return Ok(false) };
-    place(transaction, &job, false)?;
+    let is_there = take_away(transaction, id)?.is_some();
     transaction.open_table(JOBS)?.remove(id)?;
-    let names: Vec<String> = metadata_of(transaction, id)?.into_keys().collect();
     let mut data = transaction.open_table(DATA)?;
-    for name in &names {
+    let names = data.range((id, "")..)?.map_while(|entry| match entry {
+        Ok((key, _)) => (key.value().0 == id).then(|| Ok(key.value().1.to_owned())),
+        Err(error) => Some(Err(error)),
+    });
+    for name in names.collect::<Result<Vec<String>, _>>()? {
         data.remove((id, name.as_str()))?;
     }
-    Ok(true)
+    Ok(is_there)
 }
 
 #[async_trait]
@@ -286,7 +381,7 @@ impl JobStore for RedbStorage {
     async fn insert_jobs(&self, jobs: &[Job]) -> Result<InsertReport, StorageError> {
         check_payload_sizes(PROVIDER, jobs, MAX_PAYLOAD_BYTES)?;
         let jobs = jobs.to_vec();
-        self.run("insert jobs", move |transaction| {
+        self.write("insert jobs", move |transaction| {
             let mut report = InsertReport::default();
             for job in jobs {
                 let id = number(job.id());
@@ -300,7 +395,7 @@ impl JobStore for RedbStorage {
                 for (name, value) in job.metadata() {
                     transaction.open_table(DATA)?.insert((id, name.as_str()), encode(value)?.as_str())?;
                 }
-                place(transaction, &job, true)?;
+                place(transaction, id, &Facts::of(&job), Act::Put)?;
                 add_successes(transaction, job.history())?;
             }
             Ok(report)
@@ -310,10 +405,10 @@ impl JobStore for RedbStorage {
 
     async fn save_jobs(&self, jobs: &[Job]) -> Result<SaveReport, StorageError> {
         let jobs = jobs.to_vec();
-        self.run("save jobs", move |transaction| {
+        self.write("save jobs", move |transaction| {
             let (mut report, mut mentioned) = (SaveReport::default(), HashSet::new());
             for job in jobs {
-                let stored = read_job(&transaction.open_table(JOBS)?, number(job.id()))?;
+                let stored = part(read_job(&transaction.open_table(JOBS)?, number(job.id())))?.ok().flatten();
                 // The creation tells a job from another one that had its id before.
                 let is_same = |stored: &Job| {
                     stored.version() == job.version() && stored.created_at() == job.created_at()
@@ -331,7 +426,7 @@ impl JobStore for RedbStorage {
 
     async fn claim_jobs(&self, request: &ClaimRequest) -> Result<Vec<Job>, StorageError> {
         let request = request.clone();
-        self.run("claim jobs", move |transaction| {
+        self.write("claim jobs", move |transaction| {
             let mut claimed = Vec::new();
             let groups: Vec<Option<QueueName>> = match &request.queues {
                 QueueSelection::All => vec![None],
@@ -339,14 +434,17 @@ impl JobStore for RedbStorage {
             };
             for queue in groups {
                 for id in first_in_line(transaction, queue.as_ref(), &request, claimed.len())? {
-                    let stored = read_job(&transaction.open_table(JOBS)?, id)?;
-                    let stored =
-                        stored.ok_or_else(|| Failure::Unreadable("a line names no job".to_owned()))?;
-                    let mut job = stored.clone();
-                    job.start_processing(&request.server, request.now)
-                        .map_err(|error| Failure::Other(error.into()))?;
-                    let job = write_new_entries(transaction, &stored, &job)?;
-                    claimed.push(job.with_metadata(metadata_of(transaction, id)?));
+                    let metadata = part(read_metadata(&transaction.open_table(DATA)?, id))?;
+                    match part(read_indexed_job(transaction, id))?.and_then(|job| Ok((job, metadata?))) {
+                        Ok((stored, metadata)) => {
+                            let mut job = stored.clone();
+                            job.start_processing(&request.server, request.now)
+                                .map_err(|error| Failure::Other(error.into()))?;
+                            let job = write_new_entries(transaction, &stored, &job)?;
+                            claimed.push(job.with_metadata(metadata));
+                        }
+                        Err(what) => park(transaction, id, &what)?,
+                    }
                 }
             }
             Ok(claimed)
@@ -355,7 +453,7 @@ impl JobStore for RedbStorage {
     }
 
     async fn enqueue_due_jobs(&self, now: DateTime<Utc>, limit: usize) -> Result<DueReport, StorageError> {
-        self.run("enqueue due jobs", move |transaction| {
+        self.write("enqueue due jobs", move |transaction| {
             let mut due = Vec::new();
             for entry in
                 transaction.open_table(DUE)?.range(..=(now.timestamp_micros(), u128::MAX))?.take(limit)
@@ -364,13 +462,15 @@ impl JobStore for RedbStorage {
             }
             let mut report = DueReport::default();
             for id in due {
-                let stored = read_job(&transaction.open_table(JOBS)?, id)?;
-                let stored =
-                    stored.ok_or_else(|| Failure::Unreadable("what is due names no job".to_owned()))?;
-                let mut job = stored.clone();
-                job.enqueue(now).map_err(|error| Failure::Other(error.into()))?;
-                write_new_entries(transaction, &stored, &job)?;
-                report.released.push(job.id());
+                match part(read_indexed_job(transaction, id))? {
+                    Ok(stored) => {
+                        let mut job = stored.clone();
+                        job.enqueue(now).map_err(|error| Failure::Other(error.into()))?;
+                        write_new_entries(transaction, &stored, &job)?;
+                        report.released.push(job.id());
+                    }
+                    Err(what) => park(transaction, id, &what)?,
+                }
             }
             report.next_due_at = transaction.open_table(DUE)?.first()?.map(|(key, _)| time(key.value().0));
             Ok(report)
@@ -379,16 +479,17 @@ impl JobStore for RedbStorage {
     }
 
     async fn find_job(&self, id: JobId) -> Result<Option<Job>, StorageError> {
-        self.run("find a job", move |transaction| {
+        self.read("find a job", move |transaction| {
             let job = read_job(&transaction.open_table(JOBS)?, number(id))?;
-            job.map(|job| Ok(job.with_metadata(metadata_of(transaction, number(id))?))).transpose()
+            let metadata = || read_metadata(&transaction.open_table(DATA)?, number(id));
+            job.map(|job| Ok(job.with_metadata(metadata()?))).transpose()
         })
         .await
     }
 
     async fn delete_jobs(&self, selection: &JobSelection) -> Result<u64, StorageError> {
         let selection = selection.clone();
-        self.run("delete jobs", move |transaction| {
+        self.write("delete jobs", move |transaction| {
             let ids: Vec<u128> = match selection {
                 JobSelection::Ids(ids) => ids.into_iter().map(number).collect(),
                 JobSelection::Aged { state, updated_before, signatures, limit } => {
@@ -417,7 +518,7 @@ impl JobStore for RedbStorage {
 
     async fn save_job_metadata(&self, id: JobId, entries: &JobMetadata) -> Result<bool, StorageError> {
         let entries = entries.clone();
-        self.run("save metadata of a job", move |transaction| {
+        self.write("save metadata of a job", move |transaction| {
             if transaction.open_table(JOBS)?.get(number(id))?.is_none() {
                 return Ok(false);
             }
@@ -466,31 +567,17 @@ fn first_in_line(
     Ok(line.into_iter().take(limit).map(|(_, _, id)| id).collect())
 }
 
-/// The jobs that fit a query, in its order.
-fn search(transaction: &WriteTransaction, query: &JobQuery) -> Result<Vec<Job>, Failure> {
+/// The ids of the jobs that fit a query, in its order, from its cursor on.
+fn search(transaction: &ReadTransaction, query: &JobQuery) -> Result<Vec<u128>, Failure> {
     let mut candidates = Vec::new();
     for entry in transaction.open_table(FACTS)?.iter()? {
         let (id, facts) = entry?;
-        let (state, created, updated, scheduled, server, queue, signature) = facts.value();
-        let states = &query.states;
-        let server = server.map(server_id);
-        let fits = (states.is_empty() || states.iter().any(|wanted| wanted.index() == state))
-            && query.queue.as_ref().is_none_or(|wanted| wanted.as_str() == queue)
-            && is_wanted(&query.signatures, signature)
-            && query.created.contains(time(created))
-            && query.updated.contains(time(updated))
-            && (!query.scheduled.is_bounded()
-                || scheduled.is_some_and(|at| query.scheduled.contains(time(at))))
-            && query.server_id.is_none_or(|wanted| server == Some(wanted))
-            && query
-                .server_not_in
-                .as_ref()
-                .is_none_or(|live| server.is_some_and(|server| !live.contains(&server)));
-        if fits {
+        let facts = Facts::read(facts.value());
+        if fits(query, &facts) {
             let instant = match query.order.field {
-                OrderField::CreatedAt => created,
-                OrderField::UpdatedAt => updated,
-                OrderField::ScheduledAt => scheduled.unwrap_or(0),
+                OrderField::CreatedAt => facts.created,
+                OrderField::UpdatedAt => facts.updated,
+                OrderField::ScheduledAt => facts.scheduled.unwrap_or(0),
             };
             candidates.push((instant, id.value()));
         }
@@ -499,27 +586,52 @@ fn search(transaction: &WriteTransaction, query: &JobQuery) -> Result<Vec<Job>, 
     if query.order.descending {
         candidates.reverse();
     }
-    let cursor = query.after.map(|cursor| (cursor.instant.timestamp_micros(), number(cursor.id)));
-    let follows = |place: &(i64, u128)| match cursor {
-        None => true,
-        Some(cursor) if query.order.descending => *place < cursor,
-        Some(cursor) => *place > cursor,
-    };
-    let jobs = transaction.open_table(JOBS)?;
-    let mut found = Vec::new();
-    let (mut to_pass_over, limit) = (query.offset, query.effective_limit());
-    for (_, id) in candidates.into_iter().filter(follows) {
-        if found.len() == limit {
-            break;
-        }
-        let Some(job) = read_job(&jobs, id)?.filter(|job| fits_texts(query, job)) else { continue };
-        if to_pass_over > 0 {
-            to_pass_over -= 1;
-        } else {
-            found.push(job);
-        }
+    if let Some(cursor) = query.after {
+        let cursor = (cursor.instant.timestamp_micros(), number(cursor.id));
+        candidates.retain(|place| if query.order.descending { *place < cursor } else { *place > cursor });
+    }
+    let mut found: Vec<u128> = candidates.into_iter().map(|(_, id)| id).collect();
+    if asks_for_texts(query) {
+        let fitting = read_jobs(transaction, &found)?;
+        found =
+            fitting.into_iter().filter(|job| fits_texts(query, job)).map(|job| number(job.id())).collect();
     }
     Ok(found)
+}
+
+/// The jobs with these ids that can be read.
+fn read_jobs(transaction: &ReadTransaction, ids: &[u128]) -> Result<Vec<Job>, Failure> {
+    let jobs = transaction.open_table(JOBS)?;
+    let mut found = Vec::new();
+    for id in ids {
+        found.extend(part(read_job(&jobs, *id))?.ok().flatten());
+    }
+    Ok(found)
+}
+
+/// Whether the facts of a job fit.
+fn fits(query: &JobQuery, facts: &Facts) -> bool {
+    let server = facts.server.map(server_id);
+    let is_orphan = |live: &Vec<ServerId>| server.is_some_and(|server| !live.contains(&server));
+    (query.states.is_empty() || query.states.iter().any(|wanted| wanted.index() == facts.state))
+        && query.queue.as_ref().is_none_or(|wanted| *wanted == *facts.queue)
+        && is_wanted(&query.signatures, &facts.signature)
+        && query.created.contains(time(facts.created))
+        && query.updated.contains(time(facts.updated))
+        && (!query.scheduled.is_bounded()
+            || facts.scheduled.is_some_and(|at| query.scheduled.contains(time(at))))
+        && query.server_id.is_none_or(|wanted| server == Some(wanted))
+        && query.server_not_in.as_ref().is_none_or(is_orphan)
+}
+
+/// Whether a query asks for what only the whole job tells.
+fn asks_for_texts(query: &JobQuery) -> bool {
+    let JobQuery { labels, recurring_job_id, awaited_job_id, name_contains, error_contains, .. } = query;
+    !labels.is_empty()
+        || recurring_job_id.is_some()
+        || awaited_job_id.is_some()
+        || name_contains.is_some()
+        || error_contains.is_some()
 }
 
 /// Whether what only the whole job tells fits.
@@ -539,18 +651,23 @@ fn fits_texts(query: &JobQuery, job: &Job) -> bool {
 impl JobSearch for RedbStorage {
     async fn list_jobs(&self, query: &JobQuery) -> Result<Vec<Job>, StorageError> {
         let query = query.clone();
-        self.run("list jobs", move |transaction| search(transaction, &query)).await
+        self.read("list jobs", move |transaction| {
+            let found = search(transaction, &query)?.into_iter();
+            let page: Vec<u128> = found.skip(query.offset).take(query.effective_limit()).collect();
+            read_jobs(transaction, &page)
+        })
+        .await
     }
 
     async fn count_jobs(&self, query: &JobQuery) -> Result<u64, StorageError> {
-        let mut query = query.clone().offset(0).limit(usize::MAX);
+        let mut query = query.clone();
         query.after = None;
-        let found = self.run("count jobs", move |transaction| search(transaction, &query)).await?;
+        let found = self.read("count jobs", move |transaction| search(transaction, &query)).await?;
         Ok(u64::try_from(found.len()).unwrap_or(u64::MAX))
     }
 
     async fn job_counts(&self) -> Result<JobCounts, StorageError> {
-        self.run("count jobs by state", |transaction| {
+        self.read("count jobs by state", |transaction| {
             let mut counts = JobCounts::default();
             for entry in transaction.open_table(COUNTS)?.iter()? {
                 let (key, count) = entry?;
@@ -566,7 +683,7 @@ impl JobSearch for RedbStorage {
 
     async fn list_signatures(&self, states: &[StateName]) -> Result<Vec<JobSignature>, StorageError> {
         let states: Vec<u8> = states.iter().map(|state| state.index()).collect();
-        self.run("list job types", move |transaction| {
+        self.read("list job types", move |transaction| {
             let mut found = BTreeSet::new();
             for entry in transaction.open_table(COUNTS)?.iter()? {
                 let (key, count) = entry?;
@@ -585,7 +702,7 @@ impl JobSearch for RedbStorage {
 impl RecurringJobStore for RedbStorage {
     async fn save_recurring_job(&self, job: &RecurringJob) -> Result<RecurringSave, StorageError> {
         let job = job.clone();
-        self.run("save a recurring job", move |transaction| {
+        self.write("save a recurring job", move |transaction| {
             let mut table = transaction.open_table(RECURRING)?;
             let stored = match table.get(job.id.as_str())? {
                 Some(stored) => Some(decode::<RecurringJob>(stored.value(), job.id.as_str())?.version),
@@ -604,7 +721,7 @@ impl RecurringJobStore for RedbStorage {
 
     async fn find_recurring_job(&self, id: &RecurringJobId) -> Result<Option<RecurringJob>, StorageError> {
         let id = id.clone();
-        self.run("find a recurring job", move |transaction| {
+        self.read("find a recurring job", move |transaction| {
             let table = transaction.open_table(RECURRING)?;
             let stored = table.get(id.as_str())?;
             stored.map(|stored| decode(stored.value(), id.as_str())).transpose()
@@ -617,7 +734,7 @@ impl RecurringJobStore for RedbStorage {
         query: &RecurringJobQuery,
     ) -> Result<Vec<RecurringJob>, StorageError> {
         let RecurringJobQuery { due_at, after, limit } = query.clone();
-        self.run("list recurring jobs", move |transaction| {
+        self.read("list recurring jobs", move |transaction| {
             let mut found = Vec::new();
             for entry in transaction.open_table(RECURRING)?.iter()? {
                 let (id, stored) = entry?;
@@ -643,7 +760,7 @@ impl RecurringJobStore for RedbStorage {
         version: Option<Version>,
     ) -> Result<bool, StorageError> {
         let id = id.clone();
-        self.run("delete a recurring job", move |transaction| {
+        self.write("delete a recurring job", move |transaction| {
             let mut table = transaction.open_table(RECURRING)?;
             if let Some(version) = version {
                 let stored = table.get(id.as_str())?.map(|stored| decode(stored.value(), id.as_str()));
@@ -676,9 +793,11 @@ fn tell_time(transaction: &WriteTransaction) -> Result<DateTime<Utc>, Failure> {
     Ok(time(now))
 }
 
-fn read_servers(transaction: &WriteTransaction) -> Result<BTreeMap<ServerId, ServerRow>, Failure> {
+fn read_servers(
+    table: &impl ReadableTable<u128, &'static str>,
+) -> Result<BTreeMap<ServerId, ServerRow>, Failure> {
     let mut servers = BTreeMap::new();
-    for entry in transaction.open_table(SERVERS)?.iter()? {
+    for entry in table.iter()? {
         let (id, row) = entry?;
         servers.insert(server_id(id.value()), decode(row.value(), "a server")?);
     }
@@ -698,14 +817,14 @@ fn remove_server_row(transaction: &WriteTransaction, id: ServerId) -> Result<boo
 #[async_trait]
 impl ServerStore for RedbStorage {
     async fn storage_time(&self) -> Result<DateTime<Utc>, StorageError> {
-        self.run("tell the time", tell_time).await
+        self.write("tell the time", tell_time).await
     }
 
     async fn announce_server(&self, server: &ServerAnnouncement) -> Result<DateTime<Utc>, StorageError> {
         let announcement = server.clone();
-        self.run("announce a server", move |transaction| {
+        self.write("announce a server", move |transaction| {
             let now = tell_time(transaction)?;
-            let row = match read_servers(transaction)?.remove(&announcement.id) {
+            let row = match read_servers(&transaction.open_table(SERVERS)?)?.remove(&announcement.id) {
                 Some(row) => ServerRow { announcement, ..row },
                 None => ServerRow {
                     announcement,
@@ -722,9 +841,9 @@ impl ServerStore for RedbStorage {
 
     async fn heartbeat(&self, heartbeat: &Heartbeat) -> Result<HeartbeatReport, StorageError> {
         let Heartbeat { server_id, load } = *heartbeat;
-        self.run("send a heartbeat", move |transaction| {
+        self.write("send a heartbeat", move |transaction| {
             let storage_time = tell_time(transaction)?;
-            let row = read_servers(transaction)?.remove(&server_id);
+            let row = read_servers(&transaction.open_table(SERVERS)?)?.remove(&server_id);
             let is_announced = row.is_some();
             if let Some(row) = row {
                 write_server(transaction, &ServerRow { last_heartbeat_at: storage_time, load, ..row })?;
@@ -735,12 +854,13 @@ impl ServerStore for RedbStorage {
     }
 
     async fn list_servers(&self) -> Result<Vec<ServerRecord>, StorageError> {
-        self.run("list servers", |transaction| {
+        self.read("list servers", |transaction| {
             let record = |row| {
                 let ServerRow { announcement, first_heartbeat_at, last_heartbeat_at, load } = row;
                 ServerRecord { announcement, first_heartbeat_at, last_heartbeat_at, load }
             };
-            let mut servers: Vec<_> = read_servers(transaction)?.into_values().map(record).collect();
+            let mut servers: Vec<_> =
+                read_servers(&transaction.open_table(SERVERS)?)?.into_values().map(record).collect();
             // They come sorted by id, and a stable sort leaves equals so.
             servers.sort_by_key(|server| server.first_heartbeat_at);
             Ok(servers)
@@ -749,12 +869,12 @@ impl ServerStore for RedbStorage {
     }
 
     async fn remove_server(&self, id: ServerId) -> Result<bool, StorageError> {
-        self.run("remove a server", move |transaction| remove_server_row(transaction, id)).await
+        self.write("remove a server", move |transaction| remove_server_row(transaction, id)).await
     }
 
     async fn remove_silent_servers(&self, before: DateTime<Utc>) -> Result<Vec<ServerId>, StorageError> {
-        self.run("remove silent servers", move |transaction| {
-            let servers = read_servers(transaction)?;
+        self.write("remove silent servers", move |transaction| {
+            let servers = read_servers(&transaction.open_table(SERVERS)?)?;
             let silent = servers.into_iter().filter(|(_, row)| row.last_heartbeat_at < before);
             let silent: Vec<ServerId> = silent.map(|(id, _)| id).collect();
             for id in &silent {
@@ -766,8 +886,11 @@ impl ServerStore for RedbStorage {
     }
 }
 
-fn read_value(transaction: &WriteTransaction, name: &str, owner: &str) -> Result<Option<Metadata>, Failure> {
-    let values = transaction.open_table(VALUES)?;
+/// The values, in a transaction that writes or in one that does not.
+trait Values: ReadableTable<(&'static str, &'static str), (i64, i64, &'static str)> {}
+impl<T: ReadableTable<(&'static str, &'static str), (i64, i64, &'static str)>> Values for T {}
+
+fn read_value(values: &impl Values, name: &str, owner: &str) -> Result<Option<Metadata>, Failure> {
     let stored = values.get((name, owner))?;
     Ok(stored.map(|stored| {
         let (created, updated, value) = stored.value();
@@ -777,16 +900,17 @@ fn read_value(transaction: &WriteTransaction, name: &str, owner: &str) -> Result
 
 fn write_value(transaction: &WriteTransaction, metadata: &Metadata) -> Result<(), Failure> {
     let Metadata { name, owner, value, created_at, updated_at } = metadata;
-    let created_at = read_value(transaction, name, owner)?.map_or(*created_at, |stored| stored.created_at);
+    let mut values = transaction.open_table(VALUES)?;
+    let created_at = read_value(&values, name, owner)?.map_or(*created_at, |stored| stored.created_at);
     let stored = (created_at.timestamp_micros(), updated_at.timestamp_micros(), value.as_str());
-    transaction.open_table(VALUES)?.insert((name.as_str(), owner.as_str()), stored)?;
+    values.insert((name.as_str(), owner.as_str()), stored)?;
     Ok(())
 }
 
 /// The owners of values of a name, in order.
-fn owners_of(transaction: &WriteTransaction, name: &str) -> Result<Vec<String>, Failure> {
+fn owners_of(values: &impl Values, name: &str) -> Result<Vec<String>, Failure> {
     let mut owners = Vec::new();
-    for entry in transaction.open_table(VALUES)?.range((name, "")..)? {
+    for entry in values.range((name, "")..)? {
         let (key, _) = entry?;
         let (of, owner) = key.value();
         if of != name {
@@ -801,32 +925,35 @@ fn owners_of(transaction: &WriteTransaction, name: &str) -> Result<Vec<String>, 
 impl MetadataStore for RedbStorage {
     async fn save_metadata(&self, metadata: &Metadata) -> Result<(), StorageError> {
         let metadata = metadata.clone();
-        self.run("save metadata", move |transaction| write_value(transaction, &metadata)).await
+        self.write("save metadata", move |transaction| write_value(transaction, &metadata)).await
     }
 
     async fn find_metadata(&self, name: &str, owner: &str) -> Result<Option<Metadata>, StorageError> {
         let (name, owner) = (name.to_owned(), owner.to_owned());
-        self.run("find metadata", move |transaction| read_value(transaction, &name, &owner)).await
+        self.read("find metadata", move |transaction| {
+            read_value(&transaction.open_table(VALUES)?, &name, &owner)
+        })
+        .await
     }
 
     async fn list_metadata(&self, name: &str) -> Result<Vec<Metadata>, StorageError> {
         let name = name.to_owned();
-        self.run("list metadata", move |transaction| {
-            let owners = owners_of(transaction, &name)?;
-            let read = |owner: &String| read_value(transaction, &name, owner).transpose();
-            owners.iter().filter_map(read).collect()
+        self.read("list metadata", move |transaction| {
+            let values = transaction.open_table(VALUES)?;
+            let read = |owner: &String| read_value(&values, &name, owner).transpose();
+            owners_of(&values, &name)?.iter().filter_map(read).collect()
         })
         .await
     }
 
     async fn delete_metadata(&self, name: &str, owner: Option<&str>) -> Result<u64, StorageError> {
         let (name, owner) = (name.to_owned(), owner.map(str::to_owned));
-        self.run("delete metadata", move |transaction| {
+        self.write("delete metadata", move |transaction| {
+            let mut values = transaction.open_table(VALUES)?;
             let owners = match owner {
                 Some(owner) => vec![owner],
-                None => owners_of(transaction, &name)?,
+                None => owners_of(&values, &name)?,
             };
-            let mut values = transaction.open_table(VALUES)?;
             let mut gone = 0;
             for owner in owners {
                 gone += u64::from(values.remove((name.as_str(), owner.as_str()))?.is_some());
@@ -838,8 +965,9 @@ impl MetadataStore for RedbStorage {
 
     async fn compare_and_set_metadata(&self, change: &CompareAndSet) -> Result<bool, StorageError> {
         let CompareAndSet { name, owner, expected, new, now } = change.clone();
-        self.run("compare and set metadata", move |transaction| {
-            let stored = read_value(transaction, &name, &owner)?.map(|stored| stored.value);
+        self.write("compare and set metadata", move |transaction| {
+            let stored = read_value(&transaction.open_table(VALUES)?, &name, &owner)?;
+            let stored = stored.map(|stored| stored.value);
             let is_as_expected = stored == expected;
             if is_as_expected {
                 write_value(transaction, &Metadata::new(name, owner, new, now))?;
@@ -850,15 +978,56 @@ impl MetadataStore for RedbStorage {
     }
 }
 
+/// Makes every table there is none of, since a transaction that only reads makes none.
+fn make_tables(transaction: &WriteTransaction) -> Result<(), Failure> {
+    let mut schema = transaction.open_table(SCHEMA)?;
+    if schema.get(())?.is_none() {
+        schema.insert((), LAYOUT)?;
+        transaction.open_table(JOBS)?;
+        transaction.open_table(FACTS)?;
+        transaction.open_table(READY)?;
+        transaction.open_table(LANES)?;
+        transaction.open_table(DUE)?;
+        transaction.open_table(UPDATED)?;
+        transaction.open_table(COUNTS)?;
+        transaction.open_table(DATA)?;
+        transaction.open_table(RECURRING)?;
+        transaction.open_table(SERVERS)?;
+        transaction.open_table(VALUES)?;
+        transaction.open_table(CLOCK)?;
+    }
+    check(Ok(schema))
+}
+
+/// Refuses tables that are not there, or of another layout.
+fn check(schema: Result<impl ReadableTable<(), u64>, TableError>) -> Result<(), Failure> {
+    let stored = match schema {
+        Err(TableError::TableDoesNotExist(_)) => None,
+        schema => schema?.get(())?.map(|layout| layout.value()),
+    };
+    match stored {
+        Some(LAYOUT) => Ok(()),
+        Some(other) => {
+            Err(Failure::Mismatch(format!("the tables have layout {other}, this is for {LAYOUT}")))
+        }
+        None => {
+            Err(Failure::Mismatch("there are no tables; set the storage up with SetUp::Migrate".to_owned()))
+        }
+    }
+}
+
 #[async_trait]
 impl StorageProvider for RedbStorage {
     fn name(&self) -> &'static str {
         PROVIDER
     }
 
-    async fn set_up(&self, _: SetUp) -> Result<(), StorageError> {
-        // Tables come to be when they are opened for the first time.
-        self.run("set up", |_| Ok(())).await
+    async fn set_up(&self, set_up: SetUp) -> Result<(), StorageError> {
+        match set_up {
+            SetUp::Migrate => self.write("set up", make_tables).await,
+            SetUp::Validate => self.read("set up", |transaction| check(transaction.open_table(SCHEMA))).await,
+            SetUp::Nothing => self.read("set up", |_| Ok(())).await,
+        }
     }
 
     fn changes(&self) -> Option<&dyn ChangeFeed> {
@@ -871,7 +1040,7 @@ impl StorageProvider for RedbStorage {
     }
 
     async fn close(&self) {
-        *self.is_closed.write().await = true;
+        *self.database.write().await = None;
     }
 }
 

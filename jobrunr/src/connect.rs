@@ -47,7 +47,9 @@ impl Database {
             "postgres" | "postgresql" => Self::Postgres,
             "mysql" | "mariadb" => Self::MySql,
             "mongodb" | "mongodb+srv" => Self::Mongo,
-            "redis" | "rediss" | "valkey" | "valkeys" => Self::Redis,
+            "redis" | "valkey" => Self::Redis,
+            // Refused by the storage, which says what to do instead.
+            _with_tls @ ("rediss" | "valkeys") => Self::Redis,
             _ => return None,
         })
     }
