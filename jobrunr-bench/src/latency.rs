@@ -97,8 +97,6 @@ pub(crate) async fn of_due_jobs(
 fn spread(begin: DateTime<Utc>, count: usize, seconds: u32) -> anyhow::Result<Vec<DateTime<Utc>>> {
     let span = f64::from(seconds);
     (0..u32::try_from(count)?)
-        .map(|index| {
-            Ok(begin + TimeDelta::from_std(Duration::from_secs_f64(even_part(index) * span))?)
-        })
+        .map(|index| Ok(begin + TimeDelta::from_std(Duration::from_secs_f64(even_part(index) * span))?))
         .collect()
 }
