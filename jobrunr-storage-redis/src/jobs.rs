@@ -29,7 +29,7 @@ pub(crate) use rows::{Fields, Row};
 pub(crate) use uncertain::Uncertain;
 
 /// How many jobs one script inserts, claims, saves or removes at most, so that nobody waits long for it.
-const CHUNK: usize = 100;
+const CHUNK: usize = 50;
 
 /// How many bytes one script writes at most, if it writes more than one job.
 const CHUNK_BYTES: usize = 512 * 1024;
