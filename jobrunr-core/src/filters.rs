@@ -197,6 +197,12 @@ impl JobFilters {
         }
     }
 
+    /// Calls every `on_state_applied` for the entry that the claim of this job has written, which is its last.
+    pub async fn claimed(&self, job: &Job) {
+        let last = job.history().len().saturating_sub(1);
+        self.applied(job, &job.history()[last..]).await;
+    }
+
     /// Calls every `on_processing`.
     pub async fn processing(&self, job: &Job) {
         for filter in &self.0 {
