@@ -5,22 +5,28 @@
 //! | a job is created | `on_creating`, insert, `on_created`, applied of its first state | the scheduler's; of a tick the server's |
 //! | a job is prepared for a transaction of the caller's | `on_creating`, and no other | the scheduler's |
 //! | a job is due | applied ENQUEUED | the server's that released it |
-//! | a run begins | `on_processing` (that it was claimed is no hook of its own) | the server's |
+//! | a job was claimed and its run begins | applied PROCESSING, `on_processing`, and then the handler | the server's |
 //! | it succeeds | elect SUCCEEDED, save, applied SUCCEEDED, `on_succeeded` | the server's |
 //! | it fails, a retry follows | elect FAILED and SCHEDULED, save, applied of each, `on_failed` | the server's |
 //! | it fails for good | elect FAILED, save, applied FAILED, `on_failed_after_retries` | the server's |
 //! | its outcome is refused by the storage | elect of it; then save of FAILED in its place, applied FAILED, `on_failed_after_retries` | the server's |
 //! | it is to run later, at its own wish | elect SCHEDULED, save, applied SCHEDULED | the server's |
-//! | it is given back | save, applied ENQUEUED | the server's |
+//! | it is given back | applied PROCESSING unless its run had begun, save, applied ENQUEUED | the server's |
 //! | the trigger of an external job has run | elect PROCESSED, save, applied PROCESSED | the server's |
 //! | a signal completes an external job | as a run that succeeds or fails | the scheduler's that took it |
-//! | its server died | elect FAILED and ENQUEUED, save, applied of each, `on_failed`; or as a run that fails for good | the master's |
+//! | its server died | elect FAILED and ENQUEUED, save, applied of each, `on_failed`; or as a run that fails for good | the master's; applied PROCESSING is left to the server that claimed it, which may have died before it told |
 //! | a job is deleted, requeued, rescheduled | save, applied of the new state | the scheduler's |
 //! | a job is deleted while it runs | the same, and nothing at all at the end of the run | the scheduler's |
 //! | a job is cleared away | save, applied DELETED | the master's |
 //!
 //! Within one hook the filters are called in the order they were added in; one that is [for a type of
 //! job](crate::OnJobType) takes its turn among them. *Applied* is `on_state_applied`. A save that loses against another one calls nothing.
+//!
+//! What one row names comes in that order. Hooks of two rows may come at once, or the later first, where different tasks or
+//! processes tell of them: a job may be claimed, and that told, while who made it still calls `on_created`.
+//!
+//! *Elect* comes after the decision about a retry. A filter sees FAILED and SCHEDULED, and may drop the retry, move it, or add
+//! one; whatever is elected last is entered, and no retry is decided after that.
 
 use std::fmt;
 use std::panic::AssertUnwindSafe;
@@ -39,8 +45,11 @@ use crate::state::{Failure, HistoryEntry, IllegalTransition, JobState};
 /// A hook that panics is logged and passed over; no hook runs inside a transaction of the storage. A transaction of the
 /// caller's may be open while [`on_creating`](Self::on_creating) runs.
 ///
-/// The order for one run: `on_processing`, the handler, `elect_state`, the save, `on_state_applied` once an entry, and then one of
-/// `on_succeeded`, `on_failed` (a retry follows) and `on_failed_after_retries`.
+/// The order for one run: `on_state_applied` for PROCESSING, `on_processing`, the handler, `elect_state`, the save,
+/// `on_state_applied` once an entry, and then one of `on_succeeded`, `on_failed` (a retry follows) and `on_failed_after_retries`.
+///
+/// The hooks before the handler are part of the run: its timeout counts them, and they are dropped if the run is cancelled.
+/// `on_state_applied` is passed over if it takes over 30 seconds, as are the hooks after a save.
 #[async_trait]
 pub trait JobFilter: Send + Sync + 'static {
     /// Before a job is created: may change it.
@@ -53,13 +62,36 @@ pub trait JobFilter: Send + Sync + 'static {
     /// After a job was created: it is stored.
     async fn on_created(&self, _job: &Job) {}
 
-    /// Before a run's outcome is saved: may put another in its place. Retrying has been decided by then.
+    /// Before a run's outcome is saved: may put another in its place.
+    ///
+    /// Whether a failure is retried has been decided by then, and is not decided again: a filter that takes the retry away
+    /// makes the failure the last one, and one that turns a success into FAILED has to add the retry itself.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use chrono::Utc;
+    /// # use jobrunr_core::filters::{JobFilter, StateElection};
+    /// # use jobrunr_core::{Failure, FailureKind, JobState};
+    /// struct TriesEmptyResultsAgain;
+    ///
+    /// impl JobFilter for TriesEmptyResultsAgain {
+    ///     fn elect_state(&self, election: &mut StateElection<'_>) {
+    ///         if let [JobState::Succeeded { result: None, .. }] = election.states() {
+    ///             let failure = Failure::new(FailureKind::Error, "there is no result");
+    ///             let retry = JobState::scheduled_in(Duration::from_secs(60), "no result yet", Utc::now());
+    ///             election.replace([JobState::failed(failure), retry]);
+    ///         }
+    ///     }
+    /// }
+    /// ```
     fn elect_state(&self, _election: &mut StateElection<'_>) {}
 
-    /// After an entry of a job's history was saved.
+    /// After an entry of a job's history was saved: once for each, that of a claim included.
+    ///
+    /// PROCESSING is told when the run begins, or when the job is given back unstarted.
     async fn on_state_applied(&self, _job: &Job, _entry: &HistoryEntry) {}
 
-    /// Before the handler runs.
+    /// Before the handler runs. A job that is given back unstarted does not come here.
     async fn on_processing(&self, _job: &Job) {}
 
     /// After a run's success was saved.
@@ -195,6 +227,12 @@ impl JobFilters {
                 caught_async("on_state_applied", filter.on_state_applied(job, entry)).await;
             }
         }
+    }
+
+    /// Calls every `on_state_applied` for the entry that the claim of this job has written, which is its last.
+    pub async fn claimed(&self, job: &Job) {
+        let last = job.history().len().saturating_sub(1);
+        self.applied(job, &job.history()[last..]).await;
     }
 
     /// Calls every `on_processing`.

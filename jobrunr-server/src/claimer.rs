@@ -10,6 +10,7 @@ use jobrunr_core::{Job, StateName};
 use tokio::time::Instant;
 
 use crate::back_off::BackOff;
+use crate::completer::Saved;
 use crate::engine::Engine;
 use crate::holdings::claim_of;
 use crate::membership::Life;
@@ -181,6 +182,7 @@ impl<'a> Claimer<'a> {
                 count = jobs.len(),
                 "claimed jobs were dropped: the server was declared dead meanwhile"
             );
+            jobs.iter().for_each(|job| self.engine.tell_claimed(job));
             return;
         }
         self.engine.hand_out(jobs, life);
@@ -202,15 +204,26 @@ async fn give_back_unknown_claims(engine: &Engine, life: &Life) -> Result<(), St
         let page = engine.storage.list_jobs(&query).await?;
         let last = page.last().map(|job| JobCursor::after(job, query.order));
         let is_last_page = page.len() < HOUSEKEEPING_PAGE;
-        let mut unknown: Vec<Job> = page.into_iter().filter(|job| !held.contains(&claim_of(job))).collect();
-        unknown.retain_mut(|job| job.give_back("the answer to its claim got lost", engine.now()).is_ok());
+        let unknown: Vec<Job> = page.into_iter().filter(|job| !held.contains(&claim_of(job))).collect();
         if !unknown.is_empty() {
             tracing::info!(count = unknown.len(), "giving back jobs whose claim was not answered");
-            engine.storage.save_jobs(&unknown).await?;
+            give_back_unanswered(engine, unknown).await?;
         }
         match last {
             Some(cursor) if !is_last_page => query.after = Some(cursor),
             _ => return Ok(()),
         }
     }
+}
+
+async fn give_back_unanswered(engine: &Engine, claimed: Vec<Job>) -> Result<(), StorageError> {
+    let mut given_back = claimed.clone();
+    given_back.retain_mut(|job| job.give_back("the answer to its claim got lost", engine.now()).is_ok());
+    let conflicts = engine.storage.save_jobs(&given_back).await?.conflicts;
+    if !engine.filters.is_empty() {
+        claimed.into_iter().for_each(|job| engine.tell_filters(Saved::claimed(job)));
+        given_back.retain(|job| !conflicts.contains(&job.id()));
+        given_back.into_iter().for_each(|job| engine.tell_filters(Saved::now(job)));
+    }
+    Ok(())
 }

@@ -59,6 +59,12 @@ impl Saved {
         Self { job, entries, is_new: false }
     }
 
+    /// A job as it was claimed.
+    pub(crate) fn claimed(job: Job) -> Self {
+        let entries = job.history().last().cloned().into_iter().collect();
+        Self::of(job, entries)
+    }
+
     /// A job that was just inserted.
     pub(crate) const fn new(job: Job) -> Self {
         Self { job, entries: Vec::new(), is_new: true }
@@ -111,10 +117,15 @@ pub(crate) async fn keep_telling_filters(engine: Arc<Engine>, mut saved: mpsc::U
             engine.filters.applied(&job, &entries).await;
             engine.filters.ended(&job, &entries).await;
         };
-        if tokio::time::timeout(FILTER_TIME_LIMIT, tell).await.is_err() {
-            tracing::error!(job.id = %job.id(), "job filters took over {FILTER_TIME_LIMIT:?} and were passed over");
-        }
+        tell_in_time(&job, tell).await;
         engine.settled(1);
+    }
+}
+
+/// Tells the filters something about a job for as long as that may take.
+pub(crate) async fn tell_in_time(job: &Job, tell: impl Future<Output = ()>) {
+    if tokio::time::timeout(FILTER_TIME_LIMIT, tell).await.is_err() {
+        tracing::error!(job.id = %job.id(), "job filters took over {FILTER_TIME_LIMIT:?} and were passed over");
     }
 }
 

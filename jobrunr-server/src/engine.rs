@@ -223,6 +223,13 @@ impl Engine {
         let _ = self.saved.send(saved);
     }
 
+    /// Has the filters told that a job was claimed whose run never begins here; a run tells them itself.
+    pub(crate) fn tell_claimed(&self, job: &Job) {
+        if !self.filters.is_empty() {
+            self.tell_filters(Saved::claimed(job.clone()));
+        }
+    }
+
     /// Notes that outcomes were saved, or never will be, or that filters were told.
     pub(crate) fn settled(self: &Arc<Self>, count: usize) {
         let before = self.unsettled.fetch_sub(count, Ordering::AcqRel);
@@ -241,6 +248,7 @@ impl Engine {
     pub(crate) fn give_back(&self, jobs: Vec<Claimed>, reason: &str) {
         for Claimed { mut job, life } in jobs {
             let claim = claim_of(&job);
+            self.tell_claimed(&job);
             match job.give_back(reason, self.now()) {
                 Ok(()) => self.complete(Outcome { job, claim, life }),
                 Err(illegal) => tracing::error!(job.id = %claim.0, "not given back: {illegal}"),

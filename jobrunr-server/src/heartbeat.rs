@@ -89,6 +89,7 @@ async fn begin_anew(engine: &Arc<Engine>, life: &Life) -> Result<(), StorageErro
         engine.membership.lose_lease();
         life.end();
         let waiting = engine.desk.clear();
+        waiting.iter().for_each(|claimed| engine.tell_claimed(&claimed.job));
         engine.holdings.remove(waiting.iter().map(|claimed| claim_of(&claimed.job)));
         engine.holdings.interrupt_all(Interruption::TakenAway);
     }

@@ -13,7 +13,7 @@ use jobrunr_core::trace::TraceParent;
 use jobrunr_core::{Failure, FailureKind, Job, JobContext, JobError, JobRun, JobState, JsonText, StateName};
 use tracing::Instrument;
 
-use crate::completer::Outcome;
+use crate::completer::{Outcome, tell_in_time};
 use crate::desk::Claimed;
 use crate::engine::Engine;
 use crate::holdings::{Interruption, Run, claim_of};
@@ -33,6 +33,7 @@ const LAST_LINES_LIMIT: Duration = Duration::from_secs(10);
 pub(crate) async fn work(engine: Arc<Engine>) {
     while let Some(claimed) = engine.desk.take(|| engine.may_start()) {
         if claimed.life.is_over() {
+            engine.tell_claimed(&claimed.job);
             engine.holdings.remove([claim_of(&claimed.job)]);
             continue;
         }
@@ -120,6 +121,7 @@ fn open(engine: &Arc<Engine>, run: &Arc<Run>, job: &Job, life: &Arc<Life>) -> Jo
 async fn supervise(engine: &Engine, run: &Run, context: JobContext) -> Ending {
     let Some(handler) = engine.registry.find(context.signature()) else {
         tracing::error!("there is no handler for the type of a claimed job, so it is given back");
+        engine.tell_claimed(context.job());
         return Ending::GivenBack;
     };
     let mut call = Box::pin(AssertUnwindSafe(call(engine, handler, &context)).catch_unwind());
@@ -172,6 +174,8 @@ async fn call(
     context: &JobContext,
 ) -> Result<Option<JsonText>, RunError> {
     if !engine.filters.is_empty() {
+        // Here and not where jobs are claimed, so that a slow filter holds up this run and no claim.
+        tell_in_time(context.job(), engine.filters.claimed(context.job())).await;
         engine.filters.processing(context.job()).await;
     }
     handler.run(context).await

@@ -64,10 +64,6 @@ impl JobFilter for Account {
     async fn on_state_applied(&self, job: &Job, entry: &HistoryEntry) {
         self.tell(job, entry);
     }
-
-    async fn on_processing(&self, job: &Job) {
-        job.history().last().into_iter().for_each(|entry| self.tell(job, entry));
-    }
 }
 
 impl Account {

@@ -1,6 +1,7 @@
 //! A storage that fails on command, before or after what it was asked for has taken effect, and counts its calls.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use jobrunr_core::storage::{
     AwaitedJobs, ChangeFeed, ChangeHub, ClaimRequest, CompareAndSet, DueReport, Heartbeat, HeartbeatReport,
     InsertReport, JobCounts, JobQuery, JobSearch, JobSelection, JobStore, Metadata, MetadataStore,
     RecurringJobQuery, RecurringJobStore, RecurringSave, SaveReport, ServerAnnouncement, ServerRecord,
-    ServerStore, SetUp, StorageError, StorageProvider,
+    ServerStore, SetUp, SignatureSelection, StorageError, StorageProvider,
 };
 use jobrunr_core::{
     Job, JobId, JobMetadata, JobSignature, MemoryStorage, RecurringJobId, ServerId, StateName, Version,
@@ -59,6 +60,8 @@ pub(crate) struct Faulty {
     inner: Arc<dyn StorageProvider>,
     rule: Arc<Mutex<Rule>>,
     calls: Arc<Mutex<BTreeMap<&'static str, Calls>>>,
+    /// Whether the next claim takes jobs of any type.
+    claims_any_type: Arc<AtomicBool>,
     /// Refuses saves of more jobs than this, and those of these jobs.
     poison: Arc<Mutex<Option<JobId>>>,
     hints: Hints,
@@ -84,6 +87,7 @@ impl Faulty {
             inner,
             rule: Arc::new(Mutex::new(Box::new(|_| Fault::None))),
             calls: Arc::default(),
+            claims_any_type: Arc::default(),
             poison: Arc::default(),
             hints: Hints::All,
             awaited: Arc::default(),
@@ -122,6 +126,11 @@ impl Faulty {
     /// From now on nothing goes wrong.
     pub(crate) fn mend(&self) {
         self.fail(|_| Fault::None);
+    }
+
+    /// The next claim takes jobs of any type, whether or not there are handlers for them.
+    pub(crate) fn claim_any_type_once(&self) {
+        self.claims_any_type.store(true, Ordering::Relaxed);
     }
 
     /// Refuses every save that this job is part of, unless it is to become FAILED.
@@ -206,7 +215,11 @@ impl JobStore for Faulty {
     }
 
     async fn claim_jobs(&self, request: &ClaimRequest) -> Result<Vec<Job>, StorageError> {
-        self.call("claim_jobs", self.inner.claim_jobs(request)).await
+        let mut request = request.clone();
+        if self.claims_any_type.swap(false, Ordering::Relaxed) {
+            request.signatures = SignatureSelection::All;
+        }
+        self.call("claim_jobs", self.inner.claim_jobs(&request)).await
     }
 
     async fn enqueue_due_jobs(&self, now: DateTime<Utc>, limit: usize) -> Result<DueReport, StorageError> {

@@ -76,6 +76,7 @@ async fn the_hooks_of_a_run_come_in_the_documented_order() {
     server.stop().await;
 
     let expected = [
+        "applied PROCESSING",
         "processing PROCESSING",
         "run",
         "elect PROCESSING -> FAILED+SCHEDULED",
@@ -83,6 +84,7 @@ async fn the_hooks_of_a_run_come_in_the_documented_order() {
         "applied SCHEDULED",
         "failed: no",
         "applied ENQUEUED",
+        "applied PROCESSING",
         "processing PROCESSING",
         "run",
         "elect PROCESSING -> SUCCEEDED",
@@ -103,7 +105,15 @@ async fn the_last_failure_has_a_hook_of_its_own() {
     world.job_in(id, StateName::Failed).await;
     server.stop().await;
 
-    assert_eq!(log.lock().unwrap().last().unwrap(), "failed after retries: no");
+    let expected = [
+        "applied PROCESSING",
+        "processing PROCESSING",
+        "run",
+        "elect PROCESSING -> FAILED",
+        "applied FAILED",
+        "failed after retries: no",
+    ];
+    assert_eq!(written(&log), expected);
 }
 
 /// What was written down since the last time.
@@ -150,20 +160,24 @@ async fn the_end_of_a_run_whose_job_was_deleted_is_told_to_nobody() {
     pass(Duration::from_secs(60)).await;
     server.stop().await;
 
-    assert_eq!(written(&log), ["processing PROCESSING"]);
+    assert_eq!(written(&log), ["applied PROCESSING", "processing PROCESSING"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_job_of_a_dead_server_is_a_failed_run_to_the_filters_of_the_master() {
     let world = World::new();
     let hanging = Doing(async |_: Work, _| std::future::pending::<JobResult>().await);
-    let dying = world.server().name("dying").handle::<Work, _>(hanging).start().await.unwrap();
+    let log = Log::default();
+    let builder = world.server().name("dying").filter(Writes(Arc::clone(&log)));
+    let dying = builder.handle::<Work, _>(hanging).start().await.unwrap();
     let retried = world.enqueue(0).await;
     let last = world.create(JobBuilder::new(work(0)).retries(0)).await;
     world.until_count(StateName::Processing, 2).await;
+    pass(Duration::from_secs(1)).await;
+    let claimed = ["applied PROCESSING", "processing PROCESSING"];
+    assert_eq!(written(&log), [claimed, claimed].concat());
     drop(dying);
 
-    let log = Log::default();
     // It has no handler for these jobs, so nothing but the rescue is written down.
     let other = Doing(async |_: Other, _| Ok(()));
     let filter = Writes(Arc::clone(&log));
@@ -197,7 +211,13 @@ async fn the_hooks_of_an_external_job_part_its_trigger_from_its_end() {
     scheduler.signal_succeeded(id, 1).await.unwrap();
     server.stop().await;
 
-    let trigger = ["processing PROCESSING", "run", "elect PROCESSING -> PROCESSED", "applied PROCESSED"];
+    let trigger = [
+        "applied PROCESSING",
+        "processing PROCESSING",
+        "run",
+        "elect PROCESSING -> PROCESSED",
+        "applied PROCESSED",
+    ];
     assert_eq!(written(&log), trigger);
     let end = ["elect PROCESSED -> SUCCEEDED", "applied SUCCEEDED", "succeeded SUCCEEDED"];
     assert_eq!(written(&signals), end);

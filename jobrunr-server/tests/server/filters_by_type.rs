@@ -80,7 +80,7 @@ async fn a_filter_for_one_type_takes_its_turn_and_sees_no_other_jobs() {
     let other = scheduler.enqueue(Other {}).await.unwrap();
     world.job_in(other, StateName::Succeeded).await;
     pass(Duration::from_secs(1)).await;
-    let hooks = ["processing", "elect", "applied SUCCEEDED", "succeeded"];
+    let hooks = ["applied PROCESSING", "processing", "elect", "applied SUCCEEDED", "succeeded"];
     let created = ["first: creating", "last: creating", "first: created", "last: created"];
     let created = created.into_iter().chain(["first: applied ENQUEUED", "last: applied ENQUEUED"]);
     let ran = hooks.iter().flat_map(|hook| ["all", "other"].map(|name| format!("{name}: {hook}")));
@@ -96,12 +96,14 @@ async fn a_filter_for_one_type_takes_its_turn_and_sees_no_other_jobs() {
         "creating",
         "created",
         "applied ENQUEUED",
+        "applied PROCESSING",
         "processing",
         "elect",
         "applied FAILED",
         "applied SCHEDULED",
         "failed",
         "applied ENQUEUED",
+        "applied PROCESSING",
         "processing",
         "elect",
         "applied FAILED",

@@ -5,12 +5,14 @@
 mod cancellation;
 mod cluster;
 mod context;
+mod elections;
 mod external;
 mod failures;
 mod faulty;
 mod filters;
 mod filters_by_type;
 mod hooks_beside_runs;
+mod hooks_of_claims;
 mod housekeeping;
 mod life;
 #[cfg(feature = "metrics")]

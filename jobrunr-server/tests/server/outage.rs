@@ -14,7 +14,11 @@ use crate::filters::{Log, Writes, written};
 use crate::world::{Doing, Work, World, pass, seconds, states, work};
 
 /// Fails the first `count` calls of one operation.
-fn first(count: usize, failing: &'static str, fault: Fault) -> impl Fn(&'static str) -> Fault + Send + Sync {
+pub(crate) fn first(
+    count: usize,
+    failing: &'static str,
+    fault: Fault,
+) -> impl Fn(&'static str) -> Fault + Send + Sync {
     let left = AtomicUsize::new(count);
     move |operation| {
         let is_hit = operation == failing
@@ -212,11 +216,16 @@ async fn the_failure_in_place_of_a_refused_outcome_is_told_to_filters_and_to_who
     let late = world.now() - world.job(id).await.updated_at();
     assert!(late.num_milliseconds() <= 1, "{late} late, so it was found by looking");
     server.stop().await;
-    let hooks =
-        ["applied ENQUEUED", "processing PROCESSING", "elect PROCESSING -> SUCCEEDED", "applied FAILED"];
+    let hooks = [
+        "applied ENQUEUED",
+        "applied PROCESSING",
+        "processing PROCESSING",
+        "elect PROCESSING -> SUCCEEDED",
+        "applied FAILED",
+    ];
     let written = written(&log);
-    assert_eq!(written[..4], hooks);
-    let [last] = &written[4..] else { panic!("{written:?}") };
+    assert_eq!(written[..5], hooks);
+    let [last] = &written[5..] else { panic!("{written:?}") };
     assert!(last.starts_with("failed after retries: the outcome of the run cannot be saved"), "{last}");
 }
 

@@ -124,6 +124,9 @@ async fn a_job_goes_through_the_same_hooks_and_states_as_on_a_server() {
 
     assert_eq!(kit_states.as_slice(), server_states);
     assert_eq!(by_job(&in_the_kit), by_job(&on_a_server));
+    let claims = in_the_kit.lines().iter().filter(|line| line.ends_with(": applied PROCESSING")).count();
+    let in_histories = kit_states.iter().flatten().filter(|state| **state == StateName::Processing).count();
+    assert_eq!(claims, in_histories);
     assert!(by_job(&in_the_kit).iter().any(|line| line.ends_with(": failed for good: not this one")));
 }
 
