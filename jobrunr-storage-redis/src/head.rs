@@ -10,25 +10,11 @@ use crate::encoding::{
     ID, LANE, PRIORITY, TIME, decode_id, decode_time, encode_id, encode_priority, encode_server, encode_time,
 };
 
-/// The parts of a head in their order, each with its width; the version follows them and may have any width.
+/// The parts of a head in their order, each with its width.
 ///
-/// What changes together stands together, and the first three are a member of sorted sets: a script makes a new head from
-/// few pieces. What there is none of (a server, a time) is `-` all over.
+/// A script makes a new head from few pieces: what never changes stands together, and so does what a save compares (from
+/// CREATED to UPDATED). The last three are a member of sorted sets. What there is none of (a server, a time) is `-` all over.
 const FIELDS: &[(&str, usize)] = &[
-    ("UPDATED", TIME),
-    // The job's own id.
-    ("ID", ID),
-    // The queue and the type, as a number of the hash `lanes`.
-    ("LANE", LANE),
-    ("CREATED", TIME),
-    ("PRIORITY", PRIORITY),
-    // `r` if a recurring job made it, whose id is the field `r` of the hash.
-    ("RECURRING", 1),
-    ("STATE", 1),
-    // Who holds it, or held it last.
-    ("SERVER", ID),
-    // Which call claimed it, if it was not saved since.
-    ("TOKEN", TOKEN),
     // The latest time it was scheduled for; stays after its release.
     ("SCHEDULED", TIME),
     // Since when it has its place in line.
@@ -37,9 +23,29 @@ const FIELDS: &[(&str, usize)] = &[
     ("AWAITED", ID),
     // Which entry of its history is the latest failure.
     ("FAILURE", COUNT),
+    // Which call claimed it, if it was not saved since.
+    ("TOKEN", TOKEN),
+    ("PRIORITY", PRIORITY),
+    // `r` if a recurring job made it, whose id is the field `r` of the hash.
+    ("RECURRING", 1),
+    // `s` if what was settled at its creation is so small that a claim reads it at once.
+    ("SMALL", 1),
+    ("CREATED", TIME),
+    ("STATE", 1),
+    // Who holds it, or held it last.
+    ("SERVER", ID),
     // How many entries its history has.
     ("ENTRIES", COUNT),
+    ("VERSION", VERSION),
+    ("UPDATED", TIME),
+    // The job's own id.
+    ("ID", ID),
+    // The queue and the type, as a number of the hash `lanes`.
+    ("LANE", LANE),
 ];
+
+/// The width of a version.
+const VERSION: usize = 20;
 
 /// The width of the number of an entry.
 const COUNT: usize = 8;
@@ -56,7 +62,7 @@ fn span(name: &str) -> (usize, usize) {
         }
         start += width;
     }
-    (start, usize::MAX)
+    unreachable!("{name} is no part of a head")
 }
 
 /// The places as the beginning of a script: `UPDATED_AT` and `UPDATED_TO` for `string.sub`.
@@ -67,7 +73,7 @@ pub(crate) fn places_for_scripts() -> String {
         lines += &format!("local {name}_AT, {name}_TO = {start}, {}\n", start + width - 1);
         start += width;
     }
-    lines + &format!("local VERSION_AT = {start}\n")
+    lines
 }
 
 fn blank(width: usize) -> String {
@@ -81,6 +87,7 @@ fn or_blank(text: Option<String>, width: usize) -> String {
 /// A head as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Head {
+    pub(crate) id: String,
     pub(crate) lane: String,
     pub(crate) state: StateName,
     pub(crate) updated_at: DateTime<Utc>,
@@ -100,11 +107,12 @@ impl Head {
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let part = |name| {
             let (start, end) = span(name);
-            text.get(start..end.min(text.len()))
+            text.get(start..end)
         };
         let optional = |name| part(name).map(|part| (!part.starts_with('-')).then_some(part));
         let time = |part: Option<&str>| part.map(decode_time);
         Some(Self {
+            id: part("ID")?.to_owned(),
             lane: part("LANE")?.to_owned(),
             state: StateName::from_index(part("STATE")?.parse().ok()?)?,
             updated_at: decode_time(part("UPDATED")?)?,
@@ -144,7 +152,7 @@ fn lift<T>(part: Option<Option<T>>) -> Option<Option<T>> {
     }
 }
 
-/// What a save writes of a head, besides the instant: all that follows the parts that stay for ever.
+/// What a save writes of a head, besides the instant: all but what stays for ever.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Present {
     state: StateName,
@@ -170,37 +178,46 @@ impl Present {
         }
     }
 
-    /// The end of a head from the state on, at this version.
-    pub(crate) fn encode(&self, version: u64) -> String {
+    /// From the beginning of a head up to what never changes.
+    pub(crate) fn encode_beginning(&self) -> String {
         format!(
-            "{}{}{}{}{}{}{}",
-            encode_holder(self.state, self.server_id),
-            blank(TOKEN),
+            "{}{}{}{}{}",
             or_blank(self.scheduled_at.map(encode_time), TIME),
             or_blank(self.enqueued_at.map(encode_time), TIME),
             or_blank(self.awaited_job_id.map(encode_id), ID),
             or_blank(self.failure.map(|index| format!("{index:0COUNT$}")), COUNT),
-            encode_ending(self.entries, version),
+            blank(TOKEN),
         )
+    }
+
+    /// From the state on up to the id.
+    pub(crate) fn encode_standing(&self, version: u64, updated_at: DateTime<Utc>) -> String {
+        encode_standing(self.state, self.server_id, self.entries, version, updated_at)
     }
 }
 
-/// State and server, which stand side by side.
-pub(crate) fn encode_holder(state: StateName, server: Option<ServerId>) -> String {
-    format!("{}{}", state.index(), or_blank(server.map(encode_server), ID))
+/// From the state on up to the id: it is the same only as long as nothing was written.
+pub(crate) fn encode_standing(
+    state: StateName,
+    server: Option<ServerId>,
+    entries: usize,
+    version: u64,
+    updated_at: DateTime<Utc>,
+) -> String {
+    let server = or_blank(server.map(encode_server), ID);
+    format!("{}{server}{entries:0COUNT$}{version:0VERSION$}{}", state.index(), encode_time(updated_at))
 }
 
-/// The end of a head from the number of entries on: both are the same only as long as nothing was written.
-pub(crate) fn encode_ending(entries: usize, version: u64) -> String {
-    format!("{entries:0COUNT$}{version}")
-}
-
-/// The head of a new job after its lane, which the script knows.
-pub(crate) fn new_head_after_lane(job: &Job) -> String {
-    let created = encode_time(job.created_at());
+/// The head of a new job up to its lane, which the script knows.
+pub(crate) fn new_head_before_lane(job: &Job, is_small: bool) -> String {
+    let present = Present::of(job);
     let priority = encode_priority(job.priority());
     let recurring = if job.recurring_job_id().is_some() { "r" } else { "-" };
-    format!("{created}{priority}{recurring}{}", Present::of(job).encode(job.version().number()))
+    let small = if is_small { "s" } else { "-" };
+    let created = encode_time(job.created_at());
+    let standing = present.encode_standing(job.version().number(), job.updated_at());
+    let (beginning, id) = (present.encode_beginning(), encode_id(job.id()));
+    format!("{beginning}{priority}{recurring}{small}{created}{standing}{id}")
 }
 
 /// Who holds a job with this history, or held it last.
@@ -221,7 +238,6 @@ mod tests {
     use jobrunr_core::{Failure, FailureKind, JobDefinition, JsonText, ServerRef};
 
     use super::*;
-    use crate::encoding::encode_place;
 
     fn at(second: i64) -> DateTime<Utc> {
         DateTime::from_timestamp(second, 0).unwrap()
@@ -236,10 +252,10 @@ mod tests {
         job.start_processing(&server, at(3)).unwrap();
         job.fail(Failure::new(FailureKind::Corrupt, "no"), at(4)).unwrap();
 
-        let place = encode_place(job.updated_at(), job.id());
-        let head = Head::parse(&format!("{place}00000007{}", new_head_after_lane(&job))).unwrap();
+        let head = Head::parse(&format!("{}00000007", new_head_before_lane(&job, true))).unwrap();
 
         let expected = Head {
+            id: encode_id(job.id()),
             lane: "00000007".to_owned(),
             state: StateName::Failed,
             updated_at: at(4),
@@ -267,7 +283,10 @@ mod tests {
     fn scripts_count_from_one_and_include_the_end() {
         let places = places_for_scripts();
 
-        assert!(places.starts_with("local UPDATED_AT, UPDATED_TO = 1, 20\nlocal ID_AT, ID_TO = 21, 52\n"));
-        assert_eq!(places.lines().last().unwrap(), format!("local VERSION_AT = {}", span("VERSION").0 + 1));
+        assert!(places.starts_with(
+            "local SCHEDULED_AT, SCHEDULED_TO = 1, 20\nlocal ENQUEUED_AT, ENQUEUED_TO = 21, 40\n"
+        ));
+        let (start, end) = span("LANE");
+        assert_eq!(places.lines().last().unwrap(), format!("local LANE_AT, LANE_TO = {}, {end}", start + 1));
     }
 }

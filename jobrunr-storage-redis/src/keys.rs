@@ -11,7 +11,7 @@
 //! | `counts` | hash | jobs by lane and state (`00000001` + `2`), and `succeeded`: all successes there ever were |
 //! | `job:ID` | hash | one job, see below |
 //! | `data:ID` | hash | metadata of one job, by name |
-//! | `ready:LANE` | sorted set | the line of a lane: priority, since when, id |
+//! | `ready:LANE` | sorted set | the line of a lane: priority, since when, id, how a claim reads it |
 //! | `due` | sorted set | SCHEDULED jobs: when, id, lane |
 //! | `state:N` | sorted set | jobs of one state: last update, id, lane |
 //! | `created` | sorted set | all jobs: creation, id, lane |

@@ -10,7 +10,7 @@ use crate::scripts::SCHEMA;
 use crate::{PROVIDER, RedisStorage};
 
 /// The number of the layout that [`keys`](crate::keys) describes.
-const LAYOUT: u64 = 2;
+const LAYOUT: u64 = 3;
 
 /// The oldest version of Redis that has all that is needed.
 const OLDEST_VERSION: (u32, u32) = (6, 2);
@@ -94,9 +94,9 @@ fn check_layout(stored: &str, key: &str) -> Result<(), StorageError> {
             "the keys have layout {newer}, and this version knows {LAYOUT}; use a later version"
         )),
         // No release wrote it, so there is nothing to migrate but what was tried out.
-        Ok(1) => mismatch(format!(
-            "the keys have layout 1, which was in use before the first release, and this version knows {LAYOUT}; use \
-             another key prefix or database, or remove these keys"
+        Ok(older @ 1..) => mismatch(format!(
+            "the keys have layout {older}, which was in use before the first release, and this version knows {LAYOUT}; \
+             use another key prefix or database, or remove these keys"
         )),
         _ if stored.is_empty() => {
             mismatch(format!("there is no key {key}; set the storage up with SetUp::Migrate first"))
@@ -125,8 +125,9 @@ mod tests {
     fn layouts_that_are_missing_older_newer_or_no_number_are_told_apart() {
         let said = |stored| check_layout(stored, "k").unwrap_err().to_string();
 
-        assert!(check_layout("2", "k").is_ok());
+        assert!(check_layout("3", "k").is_ok());
         assert!(said("1").contains("layout 1"));
+        assert!(said("2").contains("layout 2"));
         assert!(said("").contains("no key k"));
         assert!(said("999").contains("layout 999"));
         assert!(said("x").contains("holds no layout"));

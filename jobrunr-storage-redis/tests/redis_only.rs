@@ -31,6 +31,8 @@ mod recurring;
 mod schema;
 #[path = "redis_only/scripts.rs"]
 mod scripts;
+#[path = "redis_only/sizes.rs"]
+mod sizes;
 #[path = "redis_only/slow.rs"]
 mod slow;
 

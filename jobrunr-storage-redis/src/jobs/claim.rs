@@ -1,9 +1,9 @@
-//! Claiming jobs: scripts give them to a server, then they are read.
+//! Claiming jobs: scripts give them to a server; those that are large, or have been on their way for long, are read afterwards.
 //!
-//! What they carry may be large. Read inside of the script it would hold up everybody; and it never changes.
+//! Read inside of the script they would hold up everybody; and what they carry never changes.
 
 use jobrunr_core::storage::{ClaimRequest, StorageError};
-use jobrunr_core::{Job, JobMetadata, JobState, ServerRef, Version};
+use jobrunr_core::{Job, JobMetadata, JobState, ServerRef};
 use redis::Cmd;
 
 use super::CHUNK;
@@ -14,7 +14,7 @@ use crate::RedisStorage;
 use crate::calls::{Call, Keeps};
 use crate::encoding::{decode_id, encode_server, encode_time};
 use crate::error::{Failed, corrupt};
-use crate::head::TOKEN;
+use crate::head::{Head, TOKEN};
 use crate::lanes::Lanes;
 use crate::scripts::{ADOPT, CLAIM};
 
@@ -25,9 +25,35 @@ const TRIES: usize = 20;
 
 /// A job that was claimed, as far as the script tells.
 struct Claimed {
-    id: String,
-    version: Version,
-    entries: usize,
+    head: Head,
+    /// What was read at once.
+    row: Option<Row>,
+}
+
+/// How many answers a claim gives for each job.
+const ANSWERS_A_JOB: usize = 5;
+
+impl Claimed {
+    fn without_row(head: &[u8]) -> Option<Self> {
+        Some(Self { head: Head::parse(std::str::from_utf8(head).ok()?)?, row: None })
+    }
+
+    /// One job of a claim that wrote this state.
+    fn read(answers: &mut [Option<Vec<u8>>], state: &str) -> Option<Self> {
+        let mut claimed = Self::without_row(answers.first()?.as_deref()?)?;
+        let [_, definition, payload, metadata, first] = answers else { return None };
+        if definition.is_some() {
+            let entry = format!("{}{state}", encode_time(claimed.head.updated_at)).into_bytes();
+            claimed.row = Some(Row {
+                head: claimed.head.clone(),
+                has_metadata: metadata.is_some(),
+                definition: definition.take(),
+                payload: payload.take(),
+                entries: vec![first.take(), Some(entry)],
+            });
+        }
+        Some(claimed)
+    }
 }
 
 /// What one script took.
@@ -68,19 +94,18 @@ fn token_text(token: u64) -> String {
 fn claim_arguments(
     mut arguments: Cmd,
     request: &ClaimRequest,
+    state: &str,
     limit: usize,
     token: u64,
     lanes: &Lanes,
     line: &Line<'_>,
 ) -> Cmd {
-    let ServerRef { id, name } = &request.server;
-    let state = JobState::Processing { server_id: *id, server_name: name.clone() };
     arguments
         .arg(encode_time(request.now))
         .arg(u32::try_from(limit).unwrap_or(u32::MAX))
         .arg(token_text(token))
-        .arg(encode_server(*id))
-        .arg(serde_json::to_string(&state).expect("states are JSON"))
+        .arg(encode_server(request.server.id))
+        .arg(state)
         .arg(lanes.state().0)
         .arg(lanes.state().1);
     arguments.arg(line.groups.len());
@@ -112,16 +137,21 @@ impl Call<'_> {
     }
 
     async fn take_chunk(&self, request: &ClaimRequest, token: u64, limit: usize) -> Result<Chunk, Failed> {
+        let ServerRef { id, name } = &request.server;
+        let state = JobState::Processing { server_id: *id, server_name: name.clone() };
+        let state = serde_json::to_string(&state).expect("states are JSON");
         let mut lanes = self.storage.inner.lanes.known();
         for _ in 0..TRIES {
             let line = self.line(request, &lanes, limit).await?;
-            let arguments = claim_arguments(self.arguments(&CLAIM), request, limit, token, &lanes, &line);
-            let answer: Vec<Option<String>> = self.run(&CLAIM, &arguments, Keeps::WriteIfAny).await?;
+            let arguments = self.arguments(&CLAIM);
+            let arguments = claim_arguments(arguments, request, &state, limit, token, &lanes, &line);
+            let mut answer: Vec<Option<Vec<u8>>> = self.run(&CLAIM, &arguments, Keeps::WriteIfAny).await?;
             if answer.first().is_some_and(Option::is_none) {
                 lanes = self.load_lanes().await?;
                 continue;
             }
-            let claimed = claimed_of(answer.into_iter().flatten().collect());
+            let jobs = answer.chunks_mut(ANSWERS_A_JOB);
+            let claimed: Vec<Claimed> = jobs.filter_map(|job| Claimed::read(job, &state)).collect();
             if claimed.is_empty() && line.has_jobs() {
                 // Race: others have emptied the lanes that had the first jobs; the rest may have more.
                 continue;
@@ -154,9 +184,10 @@ impl Call<'_> {
             for claim in lost {
                 arguments.arg(token_text(claim.token));
             }
-            let mut answer: Vec<String> = self.run(&ADOPT, &arguments, Keeps::Write).await?;
-            let last = if answer.is_empty() { String::new() } else { answer.remove(0) };
-            adopted.extend(claimed_of(answer));
+            let answer: Vec<String> = self.run(&ADOPT, &arguments, Keeps::Write).await?;
+            let mut answer = answer.into_iter();
+            let last = answer.next().unwrap_or_default();
+            adopted.extend(answer.filter_map(|head| Claimed::without_row(head.as_bytes())));
             if last.is_empty() {
                 break;
             }
@@ -167,43 +198,33 @@ impl Call<'_> {
 
     /// Reads the jobs that were claimed, as they were then, and parks those that cannot be read.
     async fn read_claimed(&self, claimed: Vec<Claimed>) -> Result<Vec<Job>, Failed> {
-        let ids: Vec<&str> = claimed.iter().map(|job| job.id.as_str()).collect();
-        let rows: Vec<_> = self.load_rows(&ids).await?.into_iter().map(Row::read).collect();
-        let with_metadata: Vec<usize> =
-            (0..rows.len()).filter(|index| rows[*index].as_ref().is_ok_and(|row| row.has_metadata)).collect();
-        let ids: Vec<&str> = with_metadata.iter().map(|index| ids[*index]).collect();
-        let mut metadata = with_metadata.iter().zip(self.load_metadata(&ids).await?).peekable();
-        let mut jobs = Vec::with_capacity(claimed.len());
-        for (index, (claimed, row)) in claimed.iter().zip(rows).enumerate() {
-            let metadata = metadata.next_if(|(of, _)| **of == index).map(|(_, metadata)| metadata);
+        let unread: Vec<&str> =
+            claimed.iter().filter(|job| job.row.is_none()).map(|job| job.head.id.as_str()).collect();
+        let mut read = self.load_rows(&unread).await?.into_iter().map(Row::read);
+        let mut rows = Vec::with_capacity(claimed.len());
+        for Claimed { head, row } in claimed {
             // Race: a job that was deleted since it was claimed has nothing left, and nobody misses it.
-            let Ok(row) = row else { continue };
-            let Some(id) = decode_id(&claimed.id) else {
+            if let Some(row) = row.or_else(|| read.next()?.ok()) {
+                rows.push((head, row));
+            }
+        }
+        let with_metadata = rows.iter().filter(|(_, row)| row.has_metadata).map(|(head, _)| head.id.as_str());
+        let with_metadata: Vec<&str> = with_metadata.collect();
+        let mut metadata = self.load_metadata(&with_metadata).await?.into_iter();
+        let mut jobs = Vec::with_capacity(rows.len());
+        for (head, row) in rows {
+            let metadata = if row.has_metadata { metadata.next() } else { None };
+            let Some(id) = decode_id(&head.id) else {
                 return Err(corrupt(OPERATION, "the line of a queue names what is no id").into());
             };
-            let mut head = row.head.clone();
             let job = metadata
                 .unwrap_or_else(|| Ok(JobMetadata::new()))
-                .and_then(|metadata| row.into_job_at(id, claimed.version, claimed.entries, metadata));
+                .and_then(|metadata| row.into_job_at(id, head.version, head.entries, metadata));
             match job {
                 Ok(job) => jobs.push(job),
-                Err(what) => {
-                    head.version = claimed.version;
-                    head.entries = claimed.entries;
-                    self.park(id, &head, &what).await?;
-                }
+                Err(what) => self.park(id, &head, &what).await?,
             }
         }
         Ok(jobs)
     }
-}
-
-fn claimed_of(answer: Vec<String>) -> Vec<Claimed> {
-    let mut words = answer.into_iter();
-    std::iter::from_fn(|| {
-        let (id, version, entries) = (words.next()?, words.next()?, words.next()?);
-        let version = Version::new(version.parse().ok()?);
-        Some(Claimed { id, version, entries: entries.parse().ok()? })
-    })
-    .collect()
 }

@@ -13,14 +13,16 @@ use super::{CHUNKS_AT_ONCE, chunks_of};
 use crate::RedisStorage;
 use crate::calls::{Call, Keeps};
 use crate::changes::Hints;
-use crate::encoding::encode_place;
 use crate::error::Failed;
-use crate::head::new_head_after_lane;
+use crate::head::new_head_before_lane;
 use crate::lanes::lane_name;
 use crate::scripts::INSERT;
 
 /// What is attempted here.
 pub(super) const OPERATION: &str = "insert jobs";
+
+/// How many bytes definition and payload may have together for a claim to read them in its script.
+const SMALL: usize = 2048;
 
 /// Calls with at most so many jobs are gathered with others.
 const GATHERED: usize = 16;
@@ -115,16 +117,22 @@ fn insert_arguments(mut arguments: Cmd, jobs: &[&Job]) -> Cmd {
         }
     }
     arguments.arg(jobs.len());
-    for (job, lane) in jobs.iter().zip(lane_of_job) {
+    let definitions: Vec<String> = jobs.iter().map(|job| encode_definition(job.definition())).collect();
+    for ((job, lane), definition) in jobs.iter().zip(lane_of_job).zip(&definitions) {
+        let is_small = job.payload().len() + definition.len() <= SMALL;
         // Lua counts from one.
-        arguments
-            .arg(lane + 1)
-            .arg(encode_place(job.updated_at(), job.id()))
-            .arg(encode_place(job.created_at(), job.id()))
-            .arg(new_head_after_lane(job));
-        add_fields(&mut arguments, job);
+        arguments.arg(new_head_before_lane(job, is_small)).arg(lane + 1);
+    }
+    for (job, definition) in jobs.iter().zip(&definitions) {
+        add_fields(&mut arguments, job, definition);
         let labels = job.labels().as_slice();
-        arguments.arg(labels.len());
+        let succeeded = |entry: &&HistoryEntry| entry.state.name() == StateName::Succeeded;
+        let successes = job.history().iter().filter(succeeded).count();
+        if labels.is_empty() && job.metadata().is_empty() && successes == 0 {
+            arguments.arg(0);
+            continue;
+        }
+        arguments.arg(1).arg(labels.len());
         labels.iter().for_each(|label| {
             arguments.arg(label.as_str());
         });
@@ -132,21 +140,20 @@ fn insert_arguments(mut arguments: Cmd, jobs: &[&Job]) -> Cmd {
         for (name, value) in job.metadata() {
             arguments.arg(name).arg(value.to_string());
         }
-        let succeeded = |entry: &&HistoryEntry| entry.state.name() == StateName::Succeeded;
-        arguments.arg(job.history().iter().filter(succeeded).count());
+        arguments.arg(successes);
     }
     arguments
 }
 
 /// The fields of a job but its head, as pairs after their number.
-fn add_fields(arguments: &mut Cmd, job: &Job) {
+fn add_fields(arguments: &mut Cmd, job: &Job, definition: &str) {
     let labels: Vec<&str> = job.labels().iter().map(jobrunr_core::Label::as_str).collect();
     let labels = (!labels.is_empty()).then(|| labels.join("\n"));
     let recurring = job.recurring_job_id();
     let has_metadata = !job.metadata().is_empty();
     let optional = [labels.is_some(), recurring.is_some(), has_metadata];
     arguments.arg(2 + job.history().len() + optional.iter().filter(|there| **there).count());
-    arguments.arg("d").arg(encode_definition(job.definition())).arg("p").arg(job.payload().as_str());
+    arguments.arg("d").arg(definition).arg("p").arg(job.payload().as_str());
     if let Some(labels) = labels {
         arguments.arg("b").arg(labels);
     }

@@ -72,9 +72,9 @@ fn decode_entry(text: &str) -> Option<HistoryEntry> {
 pub(crate) struct Row {
     pub(crate) head: Head,
     pub(crate) has_metadata: bool,
-    definition: Option<Vec<u8>>,
-    payload: Option<Vec<u8>>,
-    entries: Vec<Option<Vec<u8>>>,
+    pub(super) definition: Option<Vec<u8>>,
+    pub(super) payload: Option<Vec<u8>>,
+    pub(super) entries: Vec<Option<Vec<u8>>>,
 }
 
 impl Row {

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream};
 use jobrunr_core::storage::{SaveReport, StorageError};
 use jobrunr_core::{
-    Failure, FailureKind, HistoryEntry, Job, JobId, JobMetadata, JobState, StateName, Version,
+    Failure, FailureKind, HistoryEntry, Job, JobId, JobMetadata, JobState, ServerId, StateName, Version,
 };
 use redis::Cmd;
 
@@ -21,7 +21,7 @@ use crate::calls::{Call, Keeps};
 use crate::changes::Hints;
 use crate::encoding::{encode_id, encode_time};
 use crate::error::Failed;
-use crate::head::{Head, Present, encode_ending, encode_holder, last_server};
+use crate::head::{Head, Present, encode_standing, last_server};
 use crate::scripts::SAVE;
 
 const OPERATION: &str = "save jobs";
@@ -72,12 +72,15 @@ struct Save<'j> {
 }
 
 /// What of a job was stored when it was loaded.
+#[derive(Clone, Copy)]
 struct Loaded {
     /// How many entries.
     entries: usize,
-    /// Of the last of them: its instant, and its state with the server that holds the job, or held it last.
+    /// Of the last of them: its instant and its state.
     since: DateTime<Utc>,
-    holder: String,
+    state: StateName,
+    /// Who holds the job, or held it last.
+    server: Option<ServerId>,
 }
 
 impl Loaded {
@@ -86,27 +89,25 @@ impl Loaded {
         let loaded = &job.history()[..entries];
         // Of a job that was never stored there is nothing that could be found.
         let last = loaded.last().unwrap_or(&job.history()[0]);
-        let holder = encode_holder(last.state.name(), last_server(loaded));
-        Self { entries, since: last.at, holder }
+        Self { entries, since: last.at, state: last.state.name(), server: last_server(loaded) }
     }
 }
 
 impl Save<'_> {
     fn add_to(&self, arguments: &mut Cmd) {
         let version = self.version.number();
+        let Loaded { entries, since, state, server } = self.loaded;
+        let standing = encode_standing(state, server, entries, version, since);
         let succeeded = |entry: &&HistoryEntry| entry.state.name() == StateName::Succeeded;
         arguments
             .arg(encode_id(self.id))
-            .arg(encode_time(self.created_at))
-            .arg(encode_time(self.loaded.since))
-            .arg(&self.loaded.holder)
-            .arg(encode_ending(self.loaded.entries, version))
-            .arg(encode_time(self.updated_at))
+            .arg(format!("{}{standing}", encode_time(self.created_at)))
+            .arg(self.present.encode_beginning())
             // A version that has no next is none that anything stored has.
-            .arg(self.present.encode(version.saturating_add(1)))
+            .arg(self.present.encode_standing(version.saturating_add(1), self.updated_at))
             .arg(self.entries.iter().filter(succeeded).count())
             .arg(self.entries.len());
-        for (number, entry) in (self.loaded.entries..).zip(self.entries) {
+        for (number, entry) in (entries..).zip(self.entries) {
             arguments.arg(number).arg(encode_entry(entry));
         }
     }
@@ -177,7 +178,8 @@ impl Call<'_> {
             loaded: Loaded {
                 entries: head.entries,
                 since: head.updated_at,
-                holder: encode_holder(head.state, head.server_id),
+                state: head.state,
+                server: head.server_id,
             },
             updated_at: head.updated_at,
             present: head.parked(),

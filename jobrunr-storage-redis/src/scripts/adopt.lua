@@ -1,5 +1,5 @@
 -- Looks for jobs of a server that a claim took whose answer was lost, and marks them as this claim's; returns the member
--- looked at last, then id, version and number of entries of each. Does not look at more than a page.
+-- looked at last, then the head of each. Does not look at more than a page.
 local after, limit, token, server = argument(), number(), argument(), argument()
 local lost = {}
 for _ = 1, number() do
@@ -16,11 +16,10 @@ for index = 1, #members do
     and sub(head, SERVER_AT, SERVER_TO) == server
     and lost[sub(head, TOKEN_AT, TOKEN_TO)]
   then
-    call('HSET', key, 'h', sub(head, 1, TOKEN_AT - 1) .. token .. sub(head, SCHEDULED_AT))
-    found[#found + 1] = id
-    found[#found + 1] = sub(head, VERSION_AT)
-    found[#found + 1] = sub(head, ENTRIES_AT, ENTRIES_TO)
-    if #found > 3 * limit then
+    local changed = sub(head, 1, FAILURE_TO) .. token .. sub(head, PRIORITY_AT)
+    call('HSET', key, 'h', changed)
+    found[#found + 1] = changed
+    if #found > limit then
       return found
     end
   end

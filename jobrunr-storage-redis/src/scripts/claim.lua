@@ -1,5 +1,5 @@
--- Gives the first jobs in line to a server; returns id, version and number of entries of each, or `false` if there
--- are lanes that the caller does not know.
+-- Gives the first jobs in line to a server; returns of each its head, and if there is little to read then also definition,
+-- payload, whether it has metadata, and its first entry. Returns `false` if there are lanes that the caller does not know.
 local now, limit, token, server, entry = argument(), number(), argument(), argument(), argument()
 local era, known = argument(), number()
 if (call('HGET', base .. 'lanes', '') or '') ~= era or call('HLEN', base .. 'lanes') ~= known then
@@ -94,41 +94,47 @@ local function first_of(lanes, wanted)
   return line
 end
 
--- Gives one job to the server; tells whether it was there to be given. It is taken out of its line here if its place
--- there is told.
+-- Gives one job to the server; tells whether it was there to be given. Unless its line is cut off as a whole, it is taken out
+-- of it here.
 local claimed, taken = {}, 0
-local holder, usual_entry = '3' .. server .. token, now .. entry
-local function give(id, in_line)
+local holder, usual_entry = '3' .. server, now .. entry
+local function give(in_line, takes_out)
+  local id = sub(in_line, -33, -2)
   local key = JOB .. id
-  local head = call('HGET', key, 'h')
+  local head, definition, payload, noted, first
+  if byte(in_line, -1) == 115 then
+    head, definition, payload, noted, first = unpack(call('HMGET', key, 'h', 'd', 'p', 'm', '0'), 1, 5)
+  else
+    head = call('HGET', key, 'h')
+  end
   if not is_in(head, ENQUEUED) then
     return false
   end
   local at = not_before(head, now)
   local its_entry = at == now and usual_entry or at .. entry
-  local ending, entry_number = one_entry_more(sub(head, ENTRIES_AT))
-  local changed = at
-    .. sub(head, ID_AT, RECURRING_TO)
-    .. holder
-    .. sub(head, SCHEDULED_AT, FAILURE_TO)
-    .. ending
+  local counts, entry_number = one_entry_more(head)
+  local member = at .. sub(head, ID_AT)
+  local changed = sub(head, 1, FAILURE_TO) .. token .. sub(head, PRIORITY_AT, CREATED_TO) .. holder .. counts .. member
   call('HSET', key, 'h', changed, entry_number, its_entry)
   if byte(head, RECURRING_AT) == 114 then
     move(id, head, changed)
   else
     -- As `move` does it, with what is known here: this is done most of all.
     local lane = sub(head, LANE_AT, LANE_TO)
-    remove('state:2', sub(head, UPDATED_AT, LANE_TO))
-    if in_line then
+    remove('state:2', sub(head, UPDATED_AT))
+    if takes_out then
       remove('ready:' .. lane, in_line)
     end
-    add('state:3', at .. id .. lane)
+    add('state:3', member)
     count(lane, ENQUEUED, -1)
     count(lane, PROCESSING, 1)
   end
-  claimed[3 * taken + 1] = id
-  claimed[3 * taken + 2] = sub(ending, VERSION_AT - ENTRIES_AT + 1)
-  claimed[3 * taken + 3] = sub(ending, 1, ENTRIES_TO - ENTRIES_AT + 1)
+  local at_index = 5 * taken
+  claimed[at_index + 1] = changed
+  claimed[at_index + 2] = definition or false
+  claimed[at_index + 3] = payload or false
+  claimed[at_index + 4] = noted or false
+  claimed[at_index + 5] = first or false
   taken = taken + 1
   return true
 end
@@ -144,12 +150,12 @@ for _ = 1, number() do
     -- What is not given was spoiled by hand. It must not stand in front of the others for ever.
     if #lanes == 1 and #line > 0 then
       for index = 1, #line do
-        give(sub(line[index], -32))
+        give(line[index], false)
       end
       call('ZREMRANGEBYRANK', lanes[1].key, 0, #line - 1)
     else
       for index = 1, #line do
-        if not give(sub(line[index], -32), line[index]) then
+        if not give(line[index], true) then
           for lane = 1, #lanes do
             call('ZREM', lanes[lane].key, line[index])
           end

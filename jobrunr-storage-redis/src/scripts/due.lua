@@ -12,14 +12,15 @@ for index = 1, #members do
     call('ZREM', base .. 'due', members[index])
   else
     local at, lane = not_before(head, now), sub(head, LANE_AT, LANE_TO)
-    local ending, entry_number = one_entry_more(sub(head, ENTRIES_AT))
-    local changed = at
-      .. sub(head, ID_AT, RECURRING_TO)
-      .. '2'
-      .. sub(head, SERVER_AT, SCHEDULED_TO)
+    local counts, entry_number = one_entry_more(head)
+    local changed = sub(head, SCHEDULED_AT, SCHEDULED_TO)
       .. at
-      .. sub(head, AWAITED_AT, FAILURE_TO)
-      .. ending
+      .. sub(head, AWAITED_AT, CREATED_TO)
+      .. '2'
+      .. sub(head, SERVER_AT, SERVER_TO)
+      .. counts
+      .. at
+      .. sub(head, ID_AT)
     call('HSET', key, 'h', changed, entry_number, at .. entry)
     move(id, head, changed)
     ids[#ids + 1] = id

@@ -11,18 +11,31 @@ for index = 1, number() do
   lanes[index] = lane
 end
 
+-- Of each job first its head up to the lane, which ends with the id, and the number of the lane.
+local jobs = number()
+local heads, ids, keys = {}, {}, {}
+for index = 1, jobs do
+  local id
+  heads[index] = argument()
+  id = sub(heads[index], ID_AT)
+  ids[index], keys[index] = id, JOB .. id
+  heads[index] = heads[index] .. lanes[number()]
+end
+-- Almost always none of them is there, which one command tells.
+local are_new = jobs > 0 and jobs < PIECE and call('EXISTS', unpack(keys)) == 0
+
 local present, successes = {}, 0
-for _ = 1, number() do
-  local lane, update_and_id, created_and_id, rest = lanes[number()], argument(), argument(), argument()
-  local id = sub(created_and_id, 21)
-  local head, key = update_and_id .. lane .. rest, JOB .. id
+for index = 1, jobs do
+  local head, id, key = heads[index], ids[index], keys[index]
   local fields = 2 * number()
-  if call('EXISTS', key) == 1 then
+  if not are_new and call('EXISTS', key) == 1 then
     present[#present + 1] = id
     next_argument = next_argument + fields
-    next_argument = next_argument + number()
-    next_argument = next_argument + 2 * number()
-    argument()
+    if argument() == '1' then
+      next_argument = next_argument + number()
+      next_argument = next_argument + 2 * number()
+      argument()
+    end
   else
     if fields < PIECE then
       call('HSET', key, 'h', head, unpack(ARGV, next_argument + 1, next_argument + fields))
@@ -31,14 +44,17 @@ for _ = 1, number() do
       call('HSET', key, 'h', head)
       pass_on('HSET', key, fields)
     end
-    local member = created_and_id .. lane
+    local member = sub(head, CREATED_AT, CREATED_TO) .. sub(head, ID_AT)
     place(id, head, add, 1)
     add('created', member)
-    for _ = 1, number() do
-      add('label:' .. argument(), member)
+    -- Whether labels, metadata and successes follow.
+    if argument() == '1' then
+      for _ = 1, number() do
+        add('label:' .. argument(), member)
+      end
+      pass_on('HSET', base .. 'data:' .. id, 2 * number())
+      successes = successes + number()
     end
-    pass_on('HSET', base .. 'data:' .. id, 2 * number())
-    successes = successes + number()
   end
 end
 write_indexes()

@@ -36,17 +36,18 @@ local function increment(digits)
   return increment(sub(digits, 1, -2)) .. '0'
 end
 
--- The end of a head, from ENTRIES on, after one more entry, and the number of that entry. Most jobs of a script have the
--- same, so it is computed once.
+-- ENTRIES and VERSION of a head after one more entry, and the number of that entry. Most jobs of a script have the same,
+-- so it is computed once.
 local following, numbers = {}, {}
-local function one_entry_more(ending)
-  local next = following[ending]
+local function one_entry_more(head)
+  local counts = sub(head, ENTRIES_AT, VERSION_TO)
+  local next = following[counts]
   if not next then
-    local entries = sub(ending, 1, ENTRIES_TO - ENTRIES_AT + 1)
-    next = increment(entries) .. increment(sub(ending, VERSION_AT - ENTRIES_AT + 1))
-    following[ending], numbers[ending] = next, format('%d', tonumber(entries))
+    local entries = sub(head, ENTRIES_AT, ENTRIES_TO)
+    next = increment(entries) .. increment(sub(head, VERSION_AT, VERSION_TO))
+    following[counts], numbers[counts] = next, format('%d', tonumber(entries))
   end
-  return next, numbers[ending]
+  return next, numbers[counts]
 end
 
 local JOB = base .. 'job:'
@@ -117,13 +118,20 @@ for state = 0, 9 do
   STATE_KEYS[AWAITING + state] = 'state:' .. state
 end
 
+-- The place of a job in its line. The end says how a claim reads it: all at once is done where there is little to read.
+local function line_member(head, id)
+  local is_small = byte(head, SMALL_AT) == 115 and sub(head, ENTRIES_AT, ENTRIES_TO) == '00000001'
+  local place = sub(head, PRIORITY_AT, PRIORITY_TO) .. sub(head, ENQUEUED_AT, ENQUEUED_TO) .. id
+  return place .. (is_small and 's' or '-')
+end
+
 -- Does one thing (add or remove) with a job in every index that its present state puts it in.
 local function place(id, head, act, by)
   local lane, state = sub(head, LANE_AT, LANE_TO), byte(head, STATE_AT)
-  act(STATE_KEYS[state], sub(head, UPDATED_AT, LANE_TO))
+  act(STATE_KEYS[state], sub(head, UPDATED_AT))
   count(lane, state, by)
   if state == ENQUEUED then
-    act('ready:' .. lane, sub(head, PRIORITY_AT, PRIORITY_TO) .. sub(head, ENQUEUED_AT, ENQUEUED_TO) .. id)
+    act('ready:' .. lane, line_member(head, id))
   elseif state == SCHEDULED then
     act('due', sub(head, SCHEDULED_AT, SCHEDULED_TO) .. id .. lane)
   elseif state == AWAITING and byte(head, AWAITED_AT) ~= 45 then
@@ -146,7 +154,7 @@ end
 
 -- Whether a text is a head, and of a job in this state.
 local function is_in(head, state)
-  return head and #head >= VERSION_AT and byte(head, STATE_AT) == state
+  return head and #head == LANE_TO and byte(head, STATE_AT) == state
 end
 
 -- Moves a job from the places of one head to those of another.
@@ -164,7 +172,7 @@ local function forget(id)
     return false
   end
   place(id, head, remove, -1)
-  local member = sub(head, CREATED_AT, CREATED_TO) .. sub(head, ID_AT, LANE_TO)
+  local member = sub(head, CREATED_AT, CREATED_TO) .. sub(head, ID_AT)
   remove('created', member)
   if labels then
     for label in string.gmatch(labels, '[^\n]+') do

@@ -7,28 +7,21 @@ local function move_on(id, from, to)
   if byte(from, STATE_AT) ~= PROCESSING or state <= PROCESSING or byte(from, RECURRING_AT) == 114 then
     return move(id, from, to)
   end
-  local lane = sub(from, LANE_AT, LANE_TO)
-  remove('state:3', sub(from, UPDATED_AT, LANE_TO))
-  add(STATE_KEYS[state], sub(to, UPDATED_AT, LANE_TO))
+  local lane = sub(from, LANE_AT)
+  remove('state:3', sub(from, UPDATED_AT))
+  add(STATE_KEYS[state], sub(to, UPDATED_AT))
   count(lane, PROCESSING, -1)
   count(lane, state, 1)
 end
 
 for index = 1, number() do
-  -- What the head must say, then what it is to say: an instant, and all from STATE on.
-  local id, created, since, holder, ending = argument(), argument(), argument(), argument(), argument()
-  local updated, rest = argument(), argument()
+  -- What the head must say, then what it is to say: what comes before that which never changes, and what comes after it.
+  local id, standing, beginning, new_standing = argument(), argument(), argument(), argument()
   local won, entries = number(), 2 * number()
   local key = JOB .. id
   local head = call('HGET', key, 'h')
-  if
-    head
-    and sub(head, ENTRIES_AT) == ending
-    and sub(head, STATE_AT, SERVER_TO) == holder
-    and sub(head, UPDATED_AT, UPDATED_TO) == since
-    and sub(head, CREATED_AT, CREATED_TO) == created
-  then
-    local changed = updated .. sub(head, ID_AT, RECURRING_TO) .. rest
+  if head and sub(head, CREATED_AT, UPDATED_TO) == standing then
+    local changed = beginning .. sub(head, PRIORITY_AT, CREATED_TO) .. new_standing .. sub(head, ID_AT)
     if entries == 0 then
       call('HSET', key, 'h', changed)
     else
