@@ -66,7 +66,7 @@ statements! {
     insert_one = "WITH j AS (INSERT INTO {p}jobrunr_job (id, version, created_at, updated_at, lane, priority, \
         archived_entries, state, has_metadata, queued_at, scheduled_at, scheduled_entry_at, enqueued_entry_at) \
         VALUES ($1, $2, $3, $3, $4, $5, 0, $6, false, $7, $8, $9, $7)) \
-        INSERT INTO {p}jobrunr_job_data (job, name, settings, payload) VALUES ($1, $10, $11, $12)";
+        INSERT INTO {p}jobrunr_job_data (job, name, settings, payload, created_at) VALUES ($1, $10, $11, $12, $3)";
     insert_new = "SELECT * FROM {p}jobrunr_insert_new($1, $2, $3, $4, $5, $6, $7, $8, $9)";
     insert = "SELECT * FROM {p}jobrunr_insert($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, \
         $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39)";
@@ -91,6 +91,10 @@ statements! {
     /// To be followed by the statement that gives the ids of a page, and two brackets: one statement sees one moment.
     list_page = select_job!("NULL::text[]", "NULL::text[]", "j.id = ANY (ARRAY(");
     list_jobs = select_job!("NULL::text[]", "NULL::text[]", "j.id = ANY ($1)");
+    /// Whether at most 4 000 jobs are in these states. By the order, which the index has, no plan reads more of them.
+    are_few = "SELECT coalesce(sum(c.jobs), 0) <= 4000 FROM unnest($1::smallint[]) AS s (state) CROSS JOIN LATERAL \
+        (SELECT count(*) AS jobs FROM (SELECT FROM {p}jobrunr_job j WHERE j.state = s.state ORDER BY j.updated_at \
+        LIMIT 4001) AS n) AS c";
 
     /// Whether a row was there before this transaction wrote anything, so that it stays whatever becomes of this one, is told
     /// by its age; it may be older and not told so, if the transaction began before the row was committed.
