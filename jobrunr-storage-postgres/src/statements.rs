@@ -77,7 +77,8 @@ statements! {
     release = "SELECT r.job, r.lane, r.due_at, pg_current_xact_id_if_assigned()::text AS written_by \
         FROM {p}jobrunr_release($1, $2) AS r";
     delete = "SELECT d.jobs, pg_current_xact_id_if_assigned()::text AS written_by FROM {p}jobrunr_delete($1, $2) AS d (jobs)";
-    delete_aged = "SELECT {p}jobrunr_delete_aged($1, $2, $3, $4, $5, $6)";
+    delete_aged = "SELECT d.jobs, pg_current_xact_id_if_assigned()::text AS written_by \
+        FROM {p}jobrunr_delete_aged($1, $2, $3, $4, $5, $6) AS d (jobs)";
     park = "SELECT {p}jobrunr_park($1, $2, $3, $4, $5, $6, $7, $8)";
     save_job_metadata = "SELECT {p}jobrunr_save_metadata($1, $2, $3)";
     counts = "SELECT * FROM {p}jobrunr_counts()";
@@ -144,7 +145,7 @@ statements! {
         WHERE id = $1 RETURNING id) SELECT told, EXISTS (SELECT 1 FROM noted) FROM clock";
     list_servers = "SELECT id, announcement, first_heartbeat_at, last_heartbeat_at, load FROM {p}jobrunr_server \
         ORDER BY first_heartbeat_at, id";
-    remove_server = "DELETE FROM {p}jobrunr_server WHERE id = $1 RETURNING id";
+    remove_server = "DELETE FROM {p}jobrunr_server WHERE id = $1 RETURNING id, pg_current_xact_id()::text AS written_by";
     remove_silent_servers = "DELETE FROM {p}jobrunr_server WHERE last_heartbeat_at < $1 \
         RETURNING id, pg_current_xact_id()::text AS written_by";
 
