@@ -92,10 +92,8 @@ statements! {
     /// To be followed by the statement that gives the ids of a page, and two brackets: one statement sees one moment.
     list_page = select_job!("NULL::text[]", "NULL::text[]", "j.id = ANY (ARRAY(");
     list_jobs = select_job!("NULL::text[]", "NULL::text[]", "j.id = ANY ($1)");
-    /// Whether at most 4 000 jobs are in these states. By the order, which the index has, no plan reads more of them.
-    are_few = "SELECT coalesce(sum(c.jobs), 0) <= 4000 FROM unnest($1::smallint[]) AS s (state) CROSS JOIN LATERAL \
-        (SELECT count(*) AS jobs FROM (SELECT FROM {p}jobrunr_job j WHERE j.state = s.state ORDER BY j.updated_at \
-        LIMIT 4001) AS n) AS c";
+    /// Whether these states have so few jobs that sorting them by creation is the short way to a page.
+    are_few = "SELECT {p}jobrunr_are_few($1)";
 
     /// Whether a row was there before this transaction wrote anything, so that it stays whatever becomes of this one, is told
     /// by its age; it may be older and not told so, if the transaction began before the row was committed.
