@@ -1,5 +1,5 @@
 //! Every statement that is not put together from a query, rendered once with schema and prefix. The hot ones are functions
-//! in the database: see `migrations/0003_functions.sql`.
+//! in the database: see `migrations/0003_functions.sql` and `0004_creation.sql`.
 
 use std::sync::Arc;
 
