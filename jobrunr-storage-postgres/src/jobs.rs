@@ -93,7 +93,7 @@ impl JobStore for PostgresStorage {
                         .bind(unwanted.clone())
                         .bind(signed(count))
                         .bind(shard.number());
-                    let gone = self.count_of("delete jobs", delete).await?;
+                    let gone = self.count_written("delete jobs", delete).await?;
                     deleted += gone;
                     let gone = usize::try_from(gone).unwrap_or(usize::MAX);
                     left = left.saturating_sub(gone);

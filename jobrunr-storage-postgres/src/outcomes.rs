@@ -1,5 +1,5 @@
 //! Writes whose caller must be told what came of them, because trying again would not tell: compare-and-set, saves and
-//! removals of recurring jobs, releases of due jobs, and removals that are counted.
+//! removals of recurring jobs, releases of due jobs, and removals that are counted or told of.
 //!
 //! Each is a transaction of its own, whose id is known before it is committed. If the answer to the commit is lost, the
 //! database is asked what became of that id.

@@ -62,10 +62,7 @@ impl ServerStore for PostgresStorage {
 
     async fn remove_server(&self, id: ServerId) -> Result<bool, StorageError> {
         let remove = self.statement(&self.inner.statements.remove_server).bind(Uuid::from(id));
-        let mut call = self.call("remove a server").await?;
-        let was_there = call.row(remove).await?.is_some();
-        call.finish().await?;
-        Ok(was_there)
+        Ok(!self.write_for_sure("remove a server", remove).await?.is_empty())
     }
 
     async fn remove_silent_servers(&self, before: DateTime<Utc>) -> Result<Vec<ServerId>, StorageError> {

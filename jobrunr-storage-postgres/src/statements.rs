@@ -1,5 +1,5 @@
 //! Every statement that is not put together from a query, rendered once with schema and prefix. The hot ones are functions
-//! in the database: see `migrations/0003_functions.sql`.
+//! in the database: see `migrations/0003_functions.sql` and `0004_creation.sql`.
 
 use std::sync::Arc;
 
@@ -66,7 +66,7 @@ statements! {
     insert_one = "WITH j AS (INSERT INTO {p}jobrunr_job (id, version, created_at, updated_at, lane, priority, \
         archived_entries, state, has_metadata, queued_at, scheduled_at, scheduled_entry_at, enqueued_entry_at) \
         VALUES ($1, $2, $3, $3, $4, $5, 0, $6, false, $7, $8, $9, $7)) \
-        INSERT INTO {p}jobrunr_job_data (job, name, settings, payload) VALUES ($1, $10, $11, $12)";
+        INSERT INTO {p}jobrunr_job_data (job, name, settings, payload, created_at) VALUES ($1, $10, $11, $12, $3)";
     insert_new = "SELECT * FROM {p}jobrunr_insert_new($1, $2, $3, $4, $5, $6, $7, $8, $9)";
     insert = "SELECT * FROM {p}jobrunr_insert($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, \
         $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39)";
@@ -77,7 +77,8 @@ statements! {
     release = "SELECT r.job, r.lane, r.due_at, pg_current_xact_id_if_assigned()::text AS written_by \
         FROM {p}jobrunr_release($1, $2) AS r";
     delete = "SELECT d.jobs, pg_current_xact_id_if_assigned()::text AS written_by FROM {p}jobrunr_delete($1, $2) AS d (jobs)";
-    delete_aged = "SELECT {p}jobrunr_delete_aged($1, $2, $3, $4, $5, $6)";
+    delete_aged = "SELECT d.jobs, pg_current_xact_id_if_assigned()::text AS written_by \
+        FROM {p}jobrunr_delete_aged($1, $2, $3, $4, $5, $6) AS d (jobs)";
     park = "SELECT {p}jobrunr_park($1, $2, $3, $4, $5, $6, $7, $8)";
     save_job_metadata = "SELECT {p}jobrunr_save_metadata($1, $2, $3)";
     counts = "SELECT * FROM {p}jobrunr_counts()";
@@ -91,6 +92,8 @@ statements! {
     /// To be followed by the statement that gives the ids of a page, and two brackets: one statement sees one moment.
     list_page = select_job!("NULL::text[]", "NULL::text[]", "j.id = ANY (ARRAY(");
     list_jobs = select_job!("NULL::text[]", "NULL::text[]", "j.id = ANY ($1)");
+    /// Whether these states have so few jobs that sorting them by creation is the short way to a page.
+    are_few = "SELECT {p}jobrunr_are_few($1)";
 
     /// Whether a row was there before this transaction wrote anything, so that it stays whatever becomes of this one, is told
     /// by its age; it may be older and not told so, if the transaction began before the row was committed.
@@ -140,7 +143,7 @@ statements! {
         WHERE id = $1 RETURNING id) SELECT told, EXISTS (SELECT 1 FROM noted) FROM clock";
     list_servers = "SELECT id, announcement, first_heartbeat_at, last_heartbeat_at, load FROM {p}jobrunr_server \
         ORDER BY first_heartbeat_at, id";
-    remove_server = "DELETE FROM {p}jobrunr_server WHERE id = $1 RETURNING id";
+    remove_server = "DELETE FROM {p}jobrunr_server WHERE id = $1 RETURNING id, pg_current_xact_id()::text AS written_by";
     remove_silent_servers = "DELETE FROM {p}jobrunr_server WHERE last_heartbeat_at < $1 \
         RETURNING id, pg_current_xact_id()::text AS written_by";
 

@@ -17,5 +17,5 @@ pub use lanes::{Lane, QueueOrder, Wanted};
 pub use migrations::{AppliedMigration, Migration, MigrationPlan, Migrations, SchemaProblem};
 pub use prefix::{InvalidPrefix, TablePrefix};
 pub use row::{JobRow, StoredDefinition, Unreadable, encode_entries, last_error};
-pub use search::{Search, render_count, render_list};
+pub use search::{Search, render_conditions, render_count, render_list};
 pub use times::{from_micros, micros};

@@ -55,6 +55,15 @@ pub fn render_count(query: &JobQuery, dialect: &dyn Dialect, prefix: &TablePrefi
     Search { sql, values: search.values }
 }
 
+/// The conditions alone, joined by `AND`, of a table of jobs called `j`; empty if there are none. The cursor is not one of them,
+/// and the prefix is left as `{p}`.
+#[must_use]
+pub fn render_conditions(query: &JobQuery, dialect: &dyn Dialect) -> Search {
+    let mut search = Builder::new(dialect);
+    search.conditions_of(query);
+    Search { sql: search.conditions.join(" AND "), values: search.values }
+}
+
 fn saturating(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

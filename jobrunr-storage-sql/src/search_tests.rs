@@ -49,6 +49,22 @@ fn hostile_values_are_bound_and_the_text_stays_the_same() {
 }
 
 #[test]
+fn conditions_alone_have_no_cursor_and_are_nothing_where_none_is_set() {
+    let cursor = JobCursor { instant: chrono::DateTime::UNIX_EPOCH, id: JobId::new() };
+    let query = JobQuery::in_state(StateName::Failed).name_contains("mail").after(cursor);
+
+    let search = render_conditions(&query, &Numbered);
+
+    assert_eq!(
+        search.sql,
+        "j.state = $1 AND EXISTS (SELECT 1 FROM {p}jobrunr_job_data d WHERE d.job = j.seq \
+         AND position(lower($2) in lower(d.name)) > 0)"
+    );
+    assert_eq!(search.values, [Value::Integer(6), Value::Text("mail".to_owned())]);
+    assert_eq!(render_conditions(&JobQuery::all().after(cursor), &Numbered).sql, "");
+}
+
+#[test]
 fn every_place_has_its_value_in_the_order_of_the_text() {
     let id = JobId::new();
     let at = |micros| chrono::DateTime::from_timestamp_micros(micros).unwrap();

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jobrunr_core::storage::{BoxError, StorageError, StorageProvider};
+use jobrunr_core::storage::{BoxError, InsertReport, StorageError, StorageProvider};
 use jobrunr_core::{Job, JobId};
 use jobrunr_storage_mongo::mongodb::bson::{Bson, Document, doc};
 use jobrunr_storage_mongo::mongodb::event::EventHandler;
@@ -214,15 +214,24 @@ impl CallerTransactions for Fresh {
         jobs: &[Job],
         end: TransactionEnd,
     ) -> Result<(), BoxError> {
+        self.insert_and_report(prefix, jobs, end).await.map(drop)
+    }
+
+    async fn insert_and_report(
+        &self,
+        prefix: Option<&str>,
+        jobs: &[Job],
+        end: TransactionEnd,
+    ) -> Result<Option<InsertReport>, BoxError> {
         let storage = MongoStorage::with_client(self.client.clone(), self.options(prefix)).await?;
         let mut session = self.client.start_session().await?;
         session.start_transaction().await?;
-        storage.insert_in(&mut session, jobs).await?;
+        let report = storage.insert_in(&mut session, jobs).await?;
         match end {
             TransactionEnd::Commit => session.commit_transaction().await?,
             TransactionEnd::Rollback => session.abort_transaction().await?,
         }
         storage.close().await;
-        Ok(())
+        Ok(Some(report))
     }
 }

@@ -5,14 +5,14 @@ use std::time::Duration;
 use jobrunr_core::recurring::{JobTemplate, RecurringJob};
 use jobrunr_core::schedule::IntoSchedule;
 use jobrunr_core::storage::{
-    CompareAndSet, JobSearch, JobSelection, JobStore, Metadata, MetadataStore, RecurringJobStore,
-    RecurringSave, ServerAnnouncement, ServerStore, StorageError,
+    ClaimRequest, CompareAndSet, JobSearch, JobSelection, JobStore, Metadata, MetadataStore,
+    RecurringJobStore, RecurringSave, ServerAnnouncement, ServerStore, StorageError,
 };
 use jobrunr_core::{Job, JobId, JobState, ServerId, StateName, Version};
 
 use crate::setting::{Setting, WAYS, assert_unavailable};
 use crate::support::proxy::Harm;
-use crate::{an_enqueued_job, at};
+use crate::{a_server, an_enqueued_job, at};
 
 /// Has a call made whose commit is cut. What the server has done, the call tells; what it has not, the next one does.
 async fn after_a_cut<T: std::fmt::Debug>(
@@ -177,19 +177,67 @@ async fn jobs_are_removed_and_counted_once() {
 }
 
 #[tokio::test]
+async fn jobs_are_removed_by_age_and_counted_once() {
+    for (statements, moment) in WAYS {
+        let Some(setting) = Setting::new(statements).await else { return };
+        let storage = &setting.storage;
+        let jobs: Vec<Job> = (0..5).map(|_| an_enqueued_job()).collect();
+        setting.direct.insert_jobs(&jobs).await.unwrap();
+        let mut ended = setting.direct.claim_jobs(&ClaimRequest::new(a_server(), 5, at(1))).await.unwrap();
+        for (second, job) in (2..).zip(&mut ended) {
+            job.succeed(None, at(second)).unwrap();
+        }
+        setting.direct.save_jobs(&ended).await.unwrap();
+        let selection = JobSelection::Aged {
+            state: StateName::Succeeded,
+            updated_before: at(9),
+            signatures: Default::default(),
+            limit: 4,
+        };
+
+        let removed = after_a_cut(&setting, moment, async || storage.delete_jobs(&selection).await).await;
+
+        assert_eq!(removed, 4, "{statements:?}, {moment:?}");
+        // One more had succeeded before.
+        assert_eq!(storage.job_counts().await.unwrap().in_state(StateName::Succeeded), 2);
+        setting.dispose().await;
+    }
+}
+
+#[tokio::test]
+async fn whoever_removes_a_server_knows_whether_it_was_there() {
+    for (statements, moment) in WAYS {
+        let Some(setting) = Setting::new(statements).await else { return };
+        let storage = &setting.storage;
+        let announcement = an_announcement();
+        setting.direct.announce_server(&announcement).await.unwrap();
+        let remove = async || storage.remove_server(announcement.id).await;
+
+        assert!(after_a_cut(&setting, moment, remove).await, "{statements:?}, {moment:?}");
+        assert!(!storage.remove_server(announcement.id).await.unwrap());
+        assert_eq!(storage.list_servers().await.unwrap(), []);
+        setting.dispose().await;
+    }
+}
+
+fn an_announcement() -> ServerAnnouncement {
+    ServerAnnouncement {
+        id: ServerId::new(),
+        name: "one".to_owned(),
+        workers: 1,
+        poll_interval: Duration::from_secs(1),
+        server_timeout: Duration::from_secs(4),
+        queues: Vec::new(),
+        signatures: Vec::new(),
+    }
+}
+
+#[tokio::test]
 async fn a_silent_server_is_removed_and_told_of_once() {
     for (statements, moment) in WAYS {
         let Some(setting) = Setting::new(statements).await else { return };
         let storage = &setting.storage;
-        let announcement = ServerAnnouncement {
-            id: ServerId::new(),
-            name: "one".to_owned(),
-            workers: 1,
-            poll_interval: Duration::from_secs(1),
-            server_timeout: Duration::from_secs(4),
-            queues: Vec::new(),
-            signatures: Vec::new(),
-        };
+        let announcement = an_announcement();
         let announced_at = setting.direct.announce_server(&announcement).await.unwrap();
         let before = announced_at + chrono::TimeDelta::seconds(1);
 

@@ -1,10 +1,12 @@
 //! No hot statement ever reads the whole table of jobs: with few rows and many, before and after ANALYZE, with plans made
 //! for the values and plans kept for all, and with a plan that was made when the table was small.
 
+use chrono::{DateTime, TimeDelta, Utc};
 use jobrunr_core::storage::{
-    ClaimRequest, JobStore, RecurringJobQuery, RecurringJobStore, SetUp, StorageProvider,
+    ClaimRequest, JobCursor, JobQuery, JobSearch, JobStore, RecurringJobQuery, RecurringJobStore, SetUp,
+    StorageProvider, TimeWindow,
 };
-use jobrunr_core::{Failure, FailureKind, StateName};
+use jobrunr_core::{Failure, FailureKind, JobId, StateName};
 use jobrunr_storage_postgres::PostgresStorage;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{PgPool, Row};
@@ -68,8 +70,9 @@ async fn fill(schema: &Schema, finished: i64, ready: i64) {
              WITH new AS (INSERT INTO jobrunr_job (id, version, created_at, updated_at, lane, priority, \
              archived_entries, state, has_metadata, queued_at, enqueued_entry_at) \
              SELECT gen_random_uuid(), 1, {base} + g, {base} + g, 1, 0, 0, 2, false, {base} + g, {base} + g \
-             FROM generate_series(1, {ready}) AS g RETURNING id) \
-             INSERT INTO jobrunr_job_data (job, name, payload) SELECT id, 'name', '1' FROM new"
+             FROM generate_series(1, {ready}) AS g RETURNING id, created_at) \
+             INSERT INTO jobrunr_job_data (job, name, payload, created_at) \
+             SELECT id, 'name', '1', created_at FROM new"
         ))
         .await
         .unwrap();
@@ -233,6 +236,116 @@ async fn of_many_recurring_jobs_those_that_are_due_are_found_by_their_index() {
             pool.close().await;
         }
     }
+    set_up.close().await;
+    schema.drop_schema().await;
+}
+
+/// The jobs by whose creation pages are read: 4 100 that wait, then 45 900 that have succeeded, a microsecond apart.
+async fn fill_in_order(schema: &Schema) {
+    let base = at(0).timestamp_micros();
+    schema
+        .execute(&format!(
+            "WITH new AS (INSERT INTO jobrunr_job (id, version, created_at, updated_at, lane, priority, \
+             archived_entries, state, has_metadata, queued_at, enqueued_entry_at, claimed_at, finished_at, server) \
+             SELECT gen_random_uuid(), 3, {base} + g, {base} + g, 1, 0, 0, CASE WHEN g > 4100 THEN 5 ELSE 2 END, \
+             false, CASE WHEN g <= 4100 THEN {base} + g END, {base} + g, CASE WHEN g > 4100 THEN {base} + g END, \
+             CASE WHEN g > 4100 THEN {base} + g END, CASE WHEN g > 4100 THEN 1 END \
+             FROM generate_series(1, 50000) AS g RETURNING id, created_at) \
+             INSERT INTO jobrunr_job_data (job, name, payload, created_at) \
+             SELECT id, 'name', '1', created_at FROM new"
+        ))
+        .await
+        .unwrap();
+}
+
+/// Rows of jobs and their payloads that this connection's database has read, and how often it has read either table whole.
+async fn rows_read(schema: &Schema, pool: &PgPool) -> (i64, i64) {
+    sqlx::query("SELECT pg_stat_force_next_flush()").execute(pool).await.unwrap();
+    sqlx::query("SELECT 1").execute(pool).await.unwrap();
+    let reads = "SELECT sum(seq_tup_read + idx_tup_fetch)::bigint, sum(seq_scan)::bigint FROM pg_stat_user_tables \
+        WHERE schemaname = $1 AND relname IN ('jobrunr_job', 'jobrunr_job_data')";
+    let row = sqlx::query(reads).bind(&schema.name).fetch_one(pool).await.unwrap();
+    (row.get(0), row.get(1))
+}
+
+/// The job with this number, counted from 1.
+fn created(number: i64) -> DateTime<Utc> {
+    at(0) + TimeDelta::microseconds(number)
+}
+
+#[tokio::test]
+async fn pages_by_creation_come_in_order_from_their_index() {
+    let Some(url) = url() else { return };
+    let schema = Schema::create(url, Place::SearchPath).await.unwrap();
+    let Ok(1) = schema.execute("SELECT FROM pg_proc WHERE proname = 'pg_stat_force_next_flush'").await else {
+        return skip("this version of PostgreSQL does not hand in its counts when asked");
+    };
+    let set_up = schema.open_postgres(None).await.unwrap();
+    set_up.set_up(SetUp::Migrate).await.unwrap();
+    // The lane and the server that the others name.
+    set_up.insert_jobs(&[an_enqueued_job()]).await.unwrap();
+    let job = set_up.claim_jobs(&ClaimRequest::new(a_server(), 1, at(0))).await.unwrap();
+    set_up.delete_jobs(&jobrunr_core::storage::JobSelection::Ids(vec![job[0].id()])).await.unwrap();
+    for table in ["jobrunr_job", "jobrunr_job_data"] {
+        schema.execute(&format!("ALTER TABLE {table} SET (autovacuum_enabled = off)")).await.unwrap();
+    }
+    fill_in_order(&schema).await;
+    let succeeded = JobQuery::in_state(StateName::Succeeded);
+    let both = JobQuery::in_states([StateName::Enqueued, StateName::Succeeded]);
+    let cursor = JobCursor { instant: created(25_000), id: JobId::from(uuid::Uuid::nil()) };
+    // Each with the number of its first job, the step to the next, and how many rows may be read for it: so many as see
+    // that a state has more than 4 000 jobs, and two for each job that is gone through.
+    let pages = [
+        (JobQuery::all(), 1, 1, 100),
+        (JobQuery::all().newest_first(), 50_000, -1, 100),
+        (JobQuery::all().after(cursor), 25_000, 1, 100),
+        (JobQuery::all().newest_first().after(cursor), 24_999, -1, 100),
+        (JobQuery::all().created(TimeWindow::from(created(30_000))), 30_000, 1, 100),
+        (succeeded.clone().newest_first(), 50_000, -1, 4_200),
+        (succeeded.clone(), 4_101, 1, 12_300),
+        (succeeded.clone().after(cursor), 25_000, 1, 4_200),
+        (succeeded.clone().newest_first().after(cursor), 24_999, -1, 4_200),
+        (both.clone().newest_first(), 50_000, -1, 4_200),
+        (both.offset(10), 11, 1, 4_200),
+        (JobQuery::all().name_contains("AM"), 1, 1, 200),
+    ];
+
+    for is_analysed in [false, true] {
+        if is_analysed {
+            schema.execute("ANALYZE jobrunr_job; ANALYZE jobrunr_job_data").await.unwrap();
+        }
+        for plans in ["auto", "force_custom_plan", "force_generic_plan"] {
+            let pool = pool(&schema, plans).await;
+            let storage =
+                PostgresStorage::with_pool(pool.clone(), schema.options(None).without_listener()).unwrap();
+            for (query, first, step, most) in &pages {
+                let query = query.clone().limit(20);
+                // More often than plans are made for the values.
+                for _ in 0..7 {
+                    let before = rows_read(&schema, &pool).await;
+                    let page = storage.list_jobs(&query).await.unwrap();
+                    let after = rows_read(&schema, &pool).await;
+
+                    let what = format!("{plans}, analysed: {is_analysed}, {query:?}");
+                    let listed: Vec<_> = page.iter().map(jobrunr_core::Job::created_at).collect();
+                    let expected: Vec<_> = (0..20).map(|place| created(first + step * place)).collect();
+                    assert_eq!(listed, expected, "{what}");
+                    assert_eq!(after.1 - before.1, 0, "a table was read whole: {what}");
+                    assert!(after.0 - before.0 <= *most, "{} rows were read: {what}", after.0 - before.0);
+                }
+            }
+            storage.close().await;
+            pool.close().await;
+        }
+    }
+
+    // What is too far from the end is found all the same, and where nothing is left nobody looks further.
+    let enqueued = JobQuery::in_state(StateName::Enqueued).newest_first().limit(20);
+    let far: Vec<_> =
+        set_up.list_jobs(&enqueued).await.unwrap().iter().map(jobrunr_core::Job::created_at).collect();
+    assert_eq!(far, (0..20).map(|place| created(4_100 - place)).collect::<Vec<_>>());
+    let last = set_up.list_jobs(&enqueued.clone().created(TimeWindow::before(created(6)))).await.unwrap();
+    assert_eq!(last.len(), 5);
     set_up.close().await;
     schema.drop_schema().await;
 }

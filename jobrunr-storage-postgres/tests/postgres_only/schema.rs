@@ -1,6 +1,7 @@
 //! Setting up: by many at once, by hand, and from an older schema with data in it.
 
-use jobrunr_core::storage::{JobSearch, JobStore, SetUp, StorageError, StorageProvider};
+use jobrunr_core::storage::{JobQuery, JobSearch, JobStore, SetUp, StorageError, StorageProvider};
+use jobrunr_core::{Job, JobId, JobState};
 use jobrunr_storage_postgres::PostgresStorage;
 use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
@@ -57,12 +58,12 @@ async fn a_schema_without_its_latest_migration_is_brought_up_to_date_with_its_da
     let mut job = an_enqueued_job();
     job.schedule(at(9), Some("later".to_owned()), at(1)).unwrap();
     storage.insert_jobs(std::slice::from_ref(&job)).await.unwrap();
-    // As it was before the functions came.
+    // As it was before the functions came, and what was made after them.
     schema
         .execute(
             "DO $$ DECLARE f text; BEGIN FOR f IN SELECT p.oid::regprocedure::text FROM pg_proc p \
              WHERE p.pronamespace = current_schema()::regnamespace LOOP EXECUTE 'DROP FUNCTION ' || f; END LOOP; END $$; \
-             DELETE FROM jobrunr_migration WHERE number > 2",
+             ALTER TABLE jobrunr_job_data DROP COLUMN created_at; DELETE FROM jobrunr_migration WHERE number > 2",
         )
         .await
         .unwrap();
@@ -70,10 +71,53 @@ async fn a_schema_without_its_latest_migration_is_brought_up_to_date_with_its_da
     let missing = storage.set_up(SetUp::Validate).await.unwrap_err();
     storage.set_up(SetUp::Migrate).await.unwrap();
 
-    assert!(missing.to_string().contains("migration 3 (functions)"), "{missing}");
+    assert!(missing.to_string().contains("migration 3 (functions), migration 4 (creation)"), "{missing}");
     job.mark_inserted();
     assert_eq!(storage.find_job(job.id()).await.unwrap(), Some(job));
     assert_eq!(storage.enqueue_due_jobs(at(9), 10).await.unwrap().released.len(), 1);
+    storage.close().await;
+    schema.drop_schema().await;
+}
+
+#[tokio::test]
+async fn jobs_of_before_creation_was_indexed_are_listed_among_those_of_after() {
+    let Some(url) = url() else { return };
+    let schema = Schema::create(url, Place::NamedSchema).await.unwrap();
+    let storage = schema.open_postgres(None).await.unwrap();
+    storage.set_up(SetUp::Migrate).await.unwrap();
+    let mut next = 0;
+    let mut a_job = || {
+        next += 1;
+        Job::new(JobId::new(), an_enqueued_job().definition().clone(), JobState::enqueued(), at(next))
+            .unwrap()
+    };
+    let mut jobs = vec![a_job(), a_job()];
+    storage.insert_jobs(&jobs).await.unwrap();
+    schema
+        .execute(
+            "ALTER TABLE jobrunr_job_data DROP COLUMN created_at; DROP FUNCTION jobrunr_are_few; \
+             DELETE FROM jobrunr_migration WHERE number > 3",
+        )
+        .await
+        .unwrap();
+
+    storage.set_up(SetUp::Migrate).await.unwrap();
+    storage.set_up(SetUp::Validate).await.unwrap();
+    // One by itself, several, and some that have more to say.
+    let mut others = [vec![a_job()], vec![a_job(), a_job()], vec![a_job(), a_job()]];
+    for job in &mut others[2] {
+        job.schedule(at(99), Some("later".to_owned()), at(98)).unwrap();
+    }
+    for others in others {
+        storage.insert_jobs(&others).await.unwrap();
+        jobs.extend(others);
+    }
+
+    let listed = storage.list_jobs(&JobQuery::all()).await.unwrap();
+    assert_eq!(listed.iter().map(Job::id).collect::<Vec<_>>(), jobs.iter().map(Job::id).collect::<Vec<_>>());
+    let same =
+        "SELECT FROM jobrunr_job j JOIN jobrunr_job_data d ON d.job = j.id AND d.created_at = j.created_at";
+    assert_eq!(schema.execute(same).await.unwrap(), 7);
     storage.close().await;
     schema.drop_schema().await;
 }
@@ -140,6 +184,7 @@ async fn what_somebody_removed_from_the_schema_is_missed_by_validation() {
         "DROP TABLE jobrunr_job_label",
         "DROP TABLE jobrunr_recurring_job",
         "ALTER TABLE jobrunr_job DROP COLUMN priority",
+        "ALTER TABLE jobrunr_job_data DROP COLUMN created_at",
         "ALTER TABLE jobrunr_job_history DROP COLUMN last_error",
         "ALTER TABLE jobrunr_count DROP COLUMN succeeded_all_time",
         "DROP FUNCTION jobrunr_release",

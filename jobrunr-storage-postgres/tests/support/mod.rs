@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jobrunr_core::storage::{BoxError, StorageError, StorageProvider};
+use jobrunr_core::storage::{BoxError, InsertReport, StorageError, StorageProvider};
 use jobrunr_core::{Job, JobId};
 use jobrunr_storage_postgres::{PostgresOptions, PostgresStorage};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -212,16 +212,25 @@ impl CallerTransactions for Schema {
         jobs: &[Job],
         end: TransactionEnd,
     ) -> Result<(), BoxError> {
+        self.insert_and_report(prefix, jobs, end).await.map(drop)
+    }
+
+    async fn insert_and_report(
+        &self,
+        prefix: Option<&str>,
+        jobs: &[Job],
+        end: TransactionEnd,
+    ) -> Result<Option<InsertReport>, BoxError> {
         let storage = self.open_postgres(prefix).await?;
         let pool = self.pool().await?;
         let mut transaction = pool.begin().await?;
-        storage.insert_in(&mut transaction, jobs).await?;
+        let report = storage.insert_in(&mut transaction, jobs).await?;
         match end {
             TransactionEnd::Commit => transaction.commit().await?,
             TransactionEnd::Rollback => transaction.rollback().await?,
         }
         pool.close().await;
         storage.close().await;
-        Ok(())
+        Ok(Some(report))
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jobrunr_core::storage::{BoxError, StorageError, StorageProvider};
+use jobrunr_core::storage::{BoxError, InsertReport, StorageError, StorageProvider};
 use jobrunr_core::{Job, JobId};
 use jobrunr_storage_sqlite::{SqliteOptions, SqliteStorage};
 use rusqlite::{Connection, TransactionBehavior, params};
@@ -104,18 +104,28 @@ impl CallerTransactions for SqliteFile {
         jobs: &[Job],
         end: TransactionEnd,
     ) -> Result<(), BoxError> {
+        self.insert_and_report(prefix, jobs, end).await.map(drop)
+    }
+
+    async fn insert_and_report(
+        &self,
+        prefix: Option<&str>,
+        jobs: &[Job],
+        end: TransactionEnd,
+    ) -> Result<Option<InsertReport>, BoxError> {
         let options = SqliteOptions::file(self.0.database()).table_prefix(prefix.unwrap_or_default());
         let storage = SqliteStorage::open(options).await?;
-        {
+        let report = {
             let mut connection = self.connect()?;
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            storage.insert_in(&transaction, jobs)?;
+            let report = storage.insert_in(&transaction, jobs)?;
             match end {
                 TransactionEnd::Commit => transaction.commit()?,
                 TransactionEnd::Rollback => transaction.rollback()?,
             }
-        }
+            report
+        };
         storage.close().await;
-        Ok(())
+        Ok(Some(report))
     }
 }
