@@ -13,23 +13,23 @@ use crate::encoding::{
 /// The parts of a head in their order, each with its width.
 ///
 /// A script makes a new head from few pieces: what never changes stands together, and so does what a save compares (from
-/// CREATED to UPDATED). The last three are a member of sorted sets. What there is none of (a server, a time) is `-` all over.
+/// CREATED to UPDATED). Priority and ENQUEUED are a place in line, and the last three a member of sorted sets. What there is none of (a server, a time) is `-` all over.
 const FIELDS: &[(&str, usize)] = &[
     // The latest time it was scheduled for; stays after its release.
     ("SCHEDULED", TIME),
-    // Since when it has its place in line.
-    ("ENQUEUED", TIME),
     // The job it waits for.
     ("AWAITED", ID),
     // Which entry of its history is the latest failure.
     ("FAILURE", COUNT),
     // Which call claimed it, if it was not saved since.
     ("TOKEN", TOKEN),
-    ("PRIORITY", PRIORITY),
     // `r` if a recurring job made it, whose id is the field `r` of the hash.
     ("RECURRING", 1),
     // `s` if what was settled at its creation is so small that a claim reads it at once.
     ("SMALL", 1),
+    ("PRIORITY", PRIORITY),
+    // Since when it has its place in line.
+    ("ENQUEUED", TIME),
     ("CREATED", TIME),
     ("STATE", 1),
     // Who holds it, or held it last.
@@ -181,23 +181,30 @@ impl Present {
     /// From the beginning of a head up to what never changes.
     pub(crate) fn encode_beginning(&self) -> String {
         format!(
-            "{}{}{}{}{}",
+            "{}{}{}{}",
             or_blank(self.scheduled_at.map(encode_time), TIME),
-            or_blank(self.enqueued_at.map(encode_time), TIME),
             or_blank(self.awaited_job_id.map(encode_id), ID),
             or_blank(self.failure.map(|index| format!("{index:0COUNT$}")), COUNT),
             blank(TOKEN),
         )
     }
 
-    /// From the state on up to the id.
-    pub(crate) fn encode_standing(&self, version: u64, updated_at: DateTime<Utc>) -> String {
-        encode_standing(self.state, self.server_id, self.entries, version, updated_at)
+    /// After what never changes, up to the id.
+    pub(crate) fn encode_end(
+        &self,
+        created_at: DateTime<Utc>,
+        version: u64,
+        updated_at: DateTime<Utc>,
+    ) -> String {
+        let standing =
+            encode_standing(created_at, self.state, self.server_id, self.entries, version, updated_at);
+        format!("{}{standing}", or_blank(self.enqueued_at.map(encode_time), TIME))
     }
 }
 
-/// From the state on up to the id: it is the same only as long as nothing was written.
+/// From CREATED on up to the id: it is the same only as long as nothing was written.
 pub(crate) fn encode_standing(
+    created_at: DateTime<Utc>,
     state: StateName,
     server: Option<ServerId>,
     entries: usize,
@@ -205,7 +212,8 @@ pub(crate) fn encode_standing(
     updated_at: DateTime<Utc>,
 ) -> String {
     let server = or_blank(server.map(encode_server), ID);
-    format!("{}{server}{entries:0COUNT$}{version:0VERSION$}{}", state.index(), encode_time(updated_at))
+    let (created, updated) = (encode_time(created_at), encode_time(updated_at));
+    format!("{created}{}{server}{entries:0COUNT$}{version:0VERSION$}{updated}", state.index())
 }
 
 /// The head of a new job up to its lane, which the script knows.
@@ -214,10 +222,9 @@ pub(crate) fn new_head_before_lane(job: &Job, is_small: bool) -> String {
     let priority = encode_priority(job.priority());
     let recurring = if job.recurring_job_id().is_some() { "r" } else { "-" };
     let small = if is_small { "s" } else { "-" };
-    let created = encode_time(job.created_at());
-    let standing = present.encode_standing(job.version().number(), job.updated_at());
+    let end = present.encode_end(job.created_at(), job.version().number(), job.updated_at());
     let (beginning, id) = (present.encode_beginning(), encode_id(job.id()));
-    format!("{beginning}{priority}{recurring}{small}{created}{standing}{id}")
+    format!("{beginning}{recurring}{small}{priority}{end}{id}")
 }
 
 /// Who holds a job with this history, or held it last.
@@ -284,7 +291,7 @@ mod tests {
         let places = places_for_scripts();
 
         assert!(places.starts_with(
-            "local SCHEDULED_AT, SCHEDULED_TO = 1, 20\nlocal ENQUEUED_AT, ENQUEUED_TO = 21, 40\n"
+            "local SCHEDULED_AT, SCHEDULED_TO = 1, 20\nlocal AWAITED_AT, AWAITED_TO = 21, 52\n"
         ));
         let (start, end) = span("LANE");
         assert_eq!(places.lines().last().unwrap(), format!("local LANE_AT, LANE_TO = {}, {end}", start + 1));

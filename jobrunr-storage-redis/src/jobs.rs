@@ -25,7 +25,7 @@ use crate::error::corrupt;
 use crate::scripts::JOB_DATA;
 use crate::{PROVIDER, RedisStorage};
 pub(crate) use gather::Gatherer;
-pub(crate) use rows::{Fields, Row};
+pub(crate) use rows::{Fields, Row, lines_of};
 pub(crate) use uncertain::Uncertain;
 
 /// How many jobs one script inserts, claims, saves or removes at most, so that nobody waits long for it.

@@ -30,9 +30,10 @@
 //! All sorted sets have the score 0 throughout, so that they are sorted by the bytes of their members, which
 //! [`encoding`](crate::encoding) makes comparable.
 //!
-//! The fields of a job: `h` its [head](crate::head), `d` what was settled at its creation, `p` its payload, `b` its
-//! labels (a line each), `r` the recurring job that made it, `m` whether there is metadata; and by number, from `0`, the
-//! entries of its history: the instant, then the state as JSON. Only `h` and `m` are ever written again.
+//! The fields of a job: `h` its [head](crate::head); `d` what was settled at its creation, the first entry of its history and,
+//! of a small job, its payload, a line each; `p` a larger payload; `b` its labels (a line each), `r` the recurring job that made
+//! it, `m` whether there is metadata; and by number, from `1`, the other entries of its history: the instant, then the state
+//! as JSON. Only `h` and `m` are ever written again. Most jobs end with four fields, for which a hash never grows.
 
 use jobrunr_core::StateName;
 use jobrunr_core::storage::StorageError;

@@ -31,7 +31,7 @@ struct Claimed {
 }
 
 /// How many answers a claim gives for each job.
-const ANSWERS_A_JOB: usize = 5;
+const ANSWERS_A_JOB: usize = 3;
 
 impl Claimed {
     fn without_row(head: &[u8]) -> Option<Self> {
@@ -41,15 +41,15 @@ impl Claimed {
     /// One job of a claim that wrote this state.
     fn read(answers: &mut [Option<Vec<u8>>], state: &str) -> Option<Self> {
         let mut claimed = Self::without_row(answers.first()?.as_deref()?)?;
-        let [_, definition, payload, metadata, first] = answers else { return None };
-        if definition.is_some() {
+        let [_, defined, metadata] = answers else { return None };
+        if defined.is_some() {
             let entry = format!("{}{state}", encode_time(claimed.head.updated_at)).into_bytes();
             claimed.row = Some(Row {
                 head: claimed.head.clone(),
                 has_metadata: metadata.is_some(),
-                definition: definition.take(),
-                payload: payload.take(),
-                entries: vec![first.take(), Some(entry)],
+                defined: defined.take(),
+                payload: None,
+                later_entries: vec![Some(entry)],
             });
         }
         Some(claimed)

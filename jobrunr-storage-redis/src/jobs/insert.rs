@@ -7,7 +7,7 @@ use jobrunr_core::storage::{InsertReport, StorageError};
 use jobrunr_core::{HistoryEntry, Job, JobId, StateName};
 use redis::Cmd;
 
-use super::rows::{bytes_of_entries, encode_definition, encode_entry};
+use super::rows::{Defined, bytes_of_entries, encode_entry};
 use super::uncertain::{PendingWrites, Write};
 use super::{CHUNKS_AT_ONCE, chunks_of};
 use crate::RedisStorage;
@@ -20,9 +20,6 @@ use crate::scripts::INSERT;
 
 /// What is attempted here.
 pub(super) const OPERATION: &str = "insert jobs";
-
-/// How many bytes definition and payload may have together for a claim to read them in its script.
-const SMALL: usize = 2048;
 
 /// Calls with at most so many jobs are gathered with others.
 const GATHERED: usize = 16;
@@ -117,14 +114,13 @@ fn insert_arguments(mut arguments: Cmd, jobs: &[&Job]) -> Cmd {
         }
     }
     arguments.arg(jobs.len());
-    let definitions: Vec<String> = jobs.iter().map(|job| encode_definition(job.definition())).collect();
-    for ((job, lane), definition) in jobs.iter().zip(lane_of_job).zip(&definitions) {
-        let is_small = job.payload().len() + definition.len() <= SMALL;
+    let defined: Vec<Defined<'_>> = jobs.iter().map(|job| Defined::of(job)).collect();
+    for ((job, lane), defined) in jobs.iter().zip(lane_of_job).zip(&defined) {
         // Lua counts from one.
-        arguments.arg(new_head_before_lane(job, is_small)).arg(lane + 1);
+        arguments.arg(new_head_before_lane(job, defined.is_small())).arg(lane + 1);
     }
-    for (job, definition) in jobs.iter().zip(&definitions) {
-        add_fields(&mut arguments, job, definition);
+    for (job, defined) in jobs.iter().zip(&defined) {
+        add_fields(&mut arguments, job, defined);
         let labels = job.labels().as_slice();
         let succeeded = |entry: &&HistoryEntry| entry.state.name() == StateName::Succeeded;
         let successes = job.history().iter().filter(succeeded).count();
@@ -146,14 +142,18 @@ fn insert_arguments(mut arguments: Cmd, jobs: &[&Job]) -> Cmd {
 }
 
 /// The fields of a job but its head, as pairs after their number.
-fn add_fields(arguments: &mut Cmd, job: &Job, definition: &str) {
+fn add_fields(arguments: &mut Cmd, job: &Job, defined: &Defined<'_>) {
     let labels: Vec<&str> = job.labels().iter().map(jobrunr_core::Label::as_str).collect();
     let labels = (!labels.is_empty()).then(|| labels.join("\n"));
     let recurring = job.recurring_job_id();
     let has_metadata = !job.metadata().is_empty();
-    let optional = [labels.is_some(), recurring.is_some(), has_metadata];
-    arguments.arg(2 + job.history().len() + optional.iter().filter(|there| **there).count());
-    arguments.arg("d").arg(definition).arg("p").arg(job.payload().as_str());
+    let optional = [!defined.is_small(), labels.is_some(), recurring.is_some(), has_metadata];
+    // The first entry is in `d`.
+    arguments.arg(job.history().len() + optional.iter().filter(|there| **there).count());
+    arguments.arg("d").arg(&defined.text);
+    if let Some(payload) = defined.large_payload {
+        arguments.arg("p").arg(payload);
+    }
     if let Some(labels) = labels {
         arguments.arg("b").arg(labels);
     }
@@ -163,7 +163,7 @@ fn add_fields(arguments: &mut Cmd, job: &Job, definition: &str) {
     if has_metadata {
         arguments.arg("m").arg("1");
     }
-    for (number, entry) in job.history().iter().enumerate() {
+    for (number, entry) in job.history().iter().enumerate().skip(1) {
         arguments.arg(number).arg(encode_entry(entry));
     }
 }

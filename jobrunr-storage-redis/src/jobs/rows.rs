@@ -20,7 +20,7 @@ pub(crate) type Fields = Vec<(String, Vec<u8>)>;
 /// How many jobs are read at once.
 const READ_AT_ONCE: usize = 100;
 
-/// What the field `d` holds: all that was settled at a job's creation but its payload.
+/// The first line of the field `d`: all that was settled at a job's creation but its payload.
 #[derive(Serialize)]
 struct DefinitionToWrite<'j> {
     signature: &'j JobSignature,
@@ -43,12 +43,44 @@ struct StoredDefinition {
     settings: JobSettings,
 }
 
-/// The field `d` of a new job.
-pub(super) fn encode_definition(definition: &JobDefinition) -> String {
-    let JobDefinition { signature, payload: _, name, labels, queue, priority, settings } = definition;
-    let labels = labels.as_slice();
-    let written = DefinitionToWrite { signature, name, labels, queue, priority: *priority, settings };
-    serde_json::to_string(&written).expect("names, numbers and durations are JSON")
+/// How many bytes definition and payload may have together to be one field, which claims read in their script.
+const SMALL: usize = 2048;
+
+/// What of a new job is never written again.
+pub(super) struct Defined<'j> {
+    /// The field `d`: the definition, the first entry, and of a small job the payload, a line each. Only the last of
+    /// them can have a line break in it.
+    pub(super) text: String,
+    /// The field `p`: the payload of a job that is not small.
+    pub(super) large_payload: Option<&'j str>,
+}
+
+impl<'j> Defined<'j> {
+    pub(super) fn of(job: &'j Job) -> Self {
+        let JobDefinition { signature, payload, name, labels, queue, priority, settings } = job.definition();
+        let labels = labels.as_slice();
+        let written = DefinitionToWrite { signature, name, labels, queue, priority: *priority, settings };
+        let mut text = serde_json::to_string(&written).expect("names, numbers and durations are JSON");
+        let payload = payload.as_str();
+        let is_small = text.len() + payload.len() <= SMALL;
+        text.push('\n');
+        text += &encode_entry(&job.history()[0]);
+        if is_small {
+            text.push('\n');
+            text += payload;
+        }
+        Self { text, large_payload: (!is_small).then_some(payload) }
+    }
+
+    pub(super) const fn is_small(&self) -> bool {
+        self.large_payload.is_none()
+    }
+}
+
+/// The definition and the first entry in the field `d`, and the payload if it is there.
+pub(crate) fn lines_of(defined: &str) -> Option<(&str, &str, Option<&str>)> {
+    let mut lines = defined.splitn(3, '\n');
+    Some((lines.next()?, lines.next()?, lines.next()))
 }
 
 /// One entry of a history as a field holds it.
@@ -72,9 +104,10 @@ fn decode_entry(text: &str) -> Option<HistoryEntry> {
 pub(crate) struct Row {
     pub(crate) head: Head,
     pub(crate) has_metadata: bool,
-    pub(super) definition: Option<Vec<u8>>,
+    pub(super) defined: Option<Vec<u8>>,
     pub(super) payload: Option<Vec<u8>>,
-    pub(super) entries: Vec<Option<Vec<u8>>>,
+    /// All but the first.
+    pub(super) later_entries: Vec<Option<Vec<u8>>>,
 }
 
 impl Row {
@@ -87,19 +120,20 @@ impl Row {
         let head = head.and_then(|(_, head)| Head::parse(std::str::from_utf8(head).ok()?));
         let head = head.ok_or("its head cannot be read")?;
         let mut row = Self {
-            entries: vec![None; head.entries.min(fields.len())],
+            later_entries: vec![None; head.entries.saturating_sub(1).min(fields.len())],
             head,
             has_metadata: false,
-            definition: None,
+            defined: None,
             payload: None,
         };
         for (name, value) in fields {
             match name.as_str() {
-                "d" => row.definition = Some(value),
+                "d" => row.defined = Some(value),
                 "p" => row.payload = Some(value),
                 "m" => row.has_metadata = true,
                 number => {
-                    if let Some(entry) = number.parse::<usize>().ok().and_then(|at| row.entries.get_mut(at)) {
+                    let index = number.parse::<usize>().ok().and_then(|number| number.checked_sub(1));
+                    if let Some(entry) = index.and_then(|index| row.later_entries.get_mut(index)) {
                         *entry = Some(value);
                     }
                 }
@@ -130,17 +164,24 @@ impl Row {
             let text = bytes.map(String::from_utf8);
             text.ok_or_else(|| format!("{what} is missing"))?.map_err(|_| format!("{what} is no text"))
         };
-        let definition = text(self.definition, "its definition")?;
+        let defined = text(self.defined, "its definition")?;
+        let (definition, first_entry, payload) = lines_of(&defined).ok_or("its definition has one line")?;
         let StoredDefinition { signature, name, labels, queue, priority, settings } =
-            serde_json::from_str(&definition)
+            serde_json::from_str(definition)
                 .map_err(|error| format!("its definition: {}", kind_of(&error)))?;
-        let payload = JsonText::from_stored(text(self.payload, "its payload")?);
+        let payload = match payload {
+            Some(payload) => payload.to_owned(),
+            None => text(self.payload, "its payload")?,
+        };
+        let payload = JsonText::from_stored(payload);
         let definition = JobDefinition { signature, payload, name, labels, queue, priority, settings };
-        if entries == 0 || self.entries.len() < entries {
+        if entries == 0 || self.later_entries.len() < entries - 1 {
             return Err("its history is not whole".to_owned());
         }
         let read = |entry: Option<Vec<u8>>| decode_entry(std::str::from_utf8(&entry?).ok()?);
-        let history: Option<Vec<HistoryEntry>> = self.entries.into_iter().take(entries).map(read).collect();
+        let later = self.later_entries.into_iter().take(entries - 1).map(read);
+        let history: Option<Vec<HistoryEntry>> =
+            std::iter::once(decode_entry(first_entry)).chain(later).collect();
         let history = history.ok_or("its history cannot be read")?;
         Ok(Job::from_stored(StoredJob { id, version, definition: Arc::new(definition), history, metadata }))
     }

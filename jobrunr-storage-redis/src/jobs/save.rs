@@ -19,7 +19,7 @@ use super::{CHUNKS_AT_ONCE, chunks_of};
 use crate::RedisStorage;
 use crate::calls::{Call, Keeps};
 use crate::changes::Hints;
-use crate::encoding::{encode_id, encode_time};
+use crate::encoding::encode_id;
 use crate::error::Failed;
 use crate::head::{Head, Present, encode_standing, last_server};
 use crate::scripts::SAVE;
@@ -97,14 +97,14 @@ impl Save<'_> {
     fn add_to(&self, arguments: &mut Cmd) {
         let version = self.version.number();
         let Loaded { entries, since, state, server } = self.loaded;
-        let standing = encode_standing(state, server, entries, version, since);
+        let standing = encode_standing(self.created_at, state, server, entries, version, since);
         let succeeded = |entry: &&HistoryEntry| entry.state.name() == StateName::Succeeded;
         arguments
             .arg(encode_id(self.id))
-            .arg(format!("{}{standing}", encode_time(self.created_at)))
+            .arg(standing)
             .arg(self.present.encode_beginning())
             // A version that has no next is none that anything stored has.
-            .arg(self.present.encode_standing(version.saturating_add(1), self.updated_at))
+            .arg(self.present.encode_end(self.created_at, version.saturating_add(1), self.updated_at))
             .arg(self.entries.iter().filter(succeeded).count())
             .arg(self.entries.len());
         for (number, entry) in (entries..).zip(self.entries) {

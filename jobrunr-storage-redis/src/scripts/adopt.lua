@@ -16,7 +16,7 @@ for index = 1, #members do
     and sub(head, SERVER_AT, SERVER_TO) == server
     and lost[sub(head, TOKEN_AT, TOKEN_TO)]
   then
-    local changed = sub(head, 1, FAILURE_TO) .. token .. sub(head, PRIORITY_AT)
+    local changed = sub(head, 1, FAILURE_TO) .. token .. sub(head, RECURRING_AT)
     call('HSET', key, 'h', changed)
     found[#found + 1] = changed
     if #found > limit then

@@ -1,5 +1,5 @@
--- Gives the first jobs in line to a server; returns of each its head, and if there is little to read then also definition,
--- payload, whether it has metadata, and its first entry. Returns `false` if there are lanes that the caller does not know.
+-- Gives the first jobs in line to a server; returns of each its head, and if there is little to read then also that,
+-- and whether it has metadata. Returns `false` if there are lanes that the caller does not know.
 local now, limit, token, server, entry = argument(), number(), argument(), argument(), argument()
 local era, known = argument(), number()
 if (call('HGET', base .. 'lanes', '') or '') ~= era or call('HLEN', base .. 'lanes') ~= known then
@@ -101,9 +101,9 @@ local holder, usual_entry = '3' .. server, now .. entry
 local function give(in_line, takes_out)
   local id = sub(in_line, -33, -2)
   local key = JOB .. id
-  local head, definition, payload, noted, first
+  local head, defined, noted
   if byte(in_line, -1) == 115 then
-    head, definition, payload, noted, first = unpack(call('HMGET', key, 'h', 'd', 'p', 'm', '0'), 1, 5)
+    head, defined, noted = unpack(call('HMGET', key, 'h', 'd', 'm'), 1, 3)
   else
     head = call('HGET', key, 'h')
   end
@@ -114,7 +114,7 @@ local function give(in_line, takes_out)
   local its_entry = at == now and usual_entry or at .. entry
   local counts, entry_number = one_entry_more(head)
   local member = at .. sub(head, ID_AT)
-  local changed = sub(head, 1, FAILURE_TO) .. token .. sub(head, PRIORITY_AT, CREATED_TO) .. holder .. counts .. member
+  local changed = sub(head, 1, FAILURE_TO) .. token .. sub(head, RECURRING_AT, CREATED_TO) .. holder .. counts .. member
   call('HSET', key, 'h', changed, entry_number, its_entry)
   if byte(head, RECURRING_AT) == 114 then
     move(id, head, changed)
@@ -129,12 +129,9 @@ local function give(in_line, takes_out)
     count(lane, ENQUEUED, -1)
     count(lane, PROCESSING, 1)
   end
-  local at_index = 5 * taken
-  claimed[at_index + 1] = changed
-  claimed[at_index + 2] = definition or false
-  claimed[at_index + 3] = payload or false
-  claimed[at_index + 4] = noted or false
-  claimed[at_index + 5] = first or false
+  claimed[3 * taken + 1] = changed
+  claimed[3 * taken + 2] = entry_number == '1' and defined or false
+  claimed[3 * taken + 3] = noted or false
   taken = taken + 1
   return true
 end

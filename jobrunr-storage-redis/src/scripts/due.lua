@@ -13,9 +13,9 @@ for index = 1, #members do
   else
     local at, lane = not_before(head, now), sub(head, LANE_AT, LANE_TO)
     local counts, entry_number = one_entry_more(head)
-    local changed = sub(head, SCHEDULED_AT, SCHEDULED_TO)
+    local changed = sub(head, 1, PRIORITY_TO)
       .. at
-      .. sub(head, AWAITED_AT, CREATED_TO)
+      .. sub(head, CREATED_AT, CREATED_TO)
       .. '2'
       .. sub(head, SERVER_AT, SERVER_TO)
       .. counts

@@ -118,11 +118,11 @@ for state = 0, 9 do
   STATE_KEYS[AWAITING + state] = 'state:' .. state
 end
 
--- The place of a job in its line. The end says how a claim reads it: all at once is done where there is little to read.
+-- The place of a job in its line. The end says how a claim reads it: where there is little to read, at once.
 local function line_member(head, id)
-  local is_small = byte(head, SMALL_AT) == 115 and sub(head, ENTRIES_AT, ENTRIES_TO) == '00000001'
-  local place = sub(head, PRIORITY_AT, PRIORITY_TO) .. sub(head, ENQUEUED_AT, ENQUEUED_TO) .. id
-  return place .. (is_small and 's' or '-')
+  -- Only of jobs with one entry is that all; that a number ends in 01 is asked faster.
+  local is_small = byte(head, SMALL_AT) == 115 and byte(head, ENTRIES_TO) == 49 and byte(head, ENTRIES_TO - 1) == 48
+  return sub(head, PRIORITY_AT, ENQUEUED_TO) .. id .. (is_small and 's' or '-')
 end
 
 -- Does one thing (add or remove) with a job in every index that its present state puts it in.
@@ -146,10 +146,7 @@ end
 -- The instant of a new entry: now, or that of the entry before if that is later.
 local function not_before(head, now)
   local updated = sub(head, UPDATED_AT, UPDATED_TO)
-  if updated > now then
-    return updated
-  end
-  return now
+  return updated > now and updated or now
 end
 
 -- Whether a text is a head, and of a job in this state.

@@ -16,12 +16,12 @@ end
 
 for index = 1, number() do
   -- What the head must say, then what it is to say: what comes before that which never changes, and what comes after it.
-  local id, standing, beginning, new_standing = argument(), argument(), argument(), argument()
+  local id, standing, beginning, new_end = argument(), argument(), argument(), argument()
   local won, entries = number(), 2 * number()
   local key = JOB .. id
   local head = call('HGET', key, 'h')
   if head and sub(head, CREATED_AT, UPDATED_TO) == standing then
-    local changed = beginning .. sub(head, PRIORITY_AT, CREATED_TO) .. new_standing .. sub(head, ID_AT)
+    local changed = beginning .. sub(head, RECURRING_AT, PRIORITY_TO) .. new_end .. sub(head, ID_AT)
     if entries == 0 then
       call('HSET', key, 'h', changed)
     else

@@ -14,6 +14,7 @@ use crate::calls::Call;
 use crate::encoding::{Member, TIME, encode_time};
 use crate::error::Failed;
 use crate::head::Head;
+use crate::jobs::lines_of;
 use crate::lanes::SignatureSet;
 
 /// The conditions of a query, prepared for being asked of many jobs.
@@ -100,7 +101,7 @@ impl<'q> Filter<'q> {
 
 /// What is looked into only where a query asks for it.
 struct Texts {
-    definition: Vec<u8>,
+    defined: String,
     labels: String,
     recurring: Option<String>,
 }
@@ -111,7 +112,8 @@ impl Texts {
         struct Named {
             name: String,
         }
-        serde_json::from_slice(&self.definition).map_or_else(|_| String::new(), |Named { name }| name)
+        let definition = lines_of(&self.defined).map_or("", |(definition, _, _)| definition);
+        serde_json::from_str(definition).map_or_else(|_| String::new(), |Named { name }| name)
     }
 }
 
@@ -184,7 +186,7 @@ impl Call<'_> {
             let texts = Texts {
                 labels: text(next()).unwrap_or_default(),
                 recurring: text(next()),
-                definition: next().unwrap_or_default(),
+                defined: text(next()).unwrap_or_default(),
             };
             if filter.fits_head(&head) && (!needs_texts || filter.fits_texts(&texts)) {
                 fitting.push((member, head));
@@ -207,15 +209,25 @@ impl Call<'_> {
         let mut read = Pipeline::with_capacity(failed.len());
         for (member, _, failure) in &failed {
             let mut one = cmd("HGET");
-            one.arg(self.storage.inner.keys.job(member.id())).arg(*failure);
+            one.arg(self.storage.inner.keys.job(member.id()));
+            // The first entry is in `d`.
+            if *failure == 0 {
+                one.arg("d")
+            } else {
+                one.arg(*failure)
+            };
             read.add_command(one);
         }
         let entries: Vec<Option<Vec<u8>>> = self.read_all(&read).await?;
-        let has_text = |entry: Option<Vec<u8>>| {
-            let state = entry.as_deref().and_then(|entry| serde_json::from_slice(entry.get(TIME..)?).ok());
+        let has_text = |entry: &str| {
+            let state = entry.get(TIME..).and_then(|state| serde_json::from_str(state).ok());
             matches!(state, Some(JobState::Failed(failure)) if contains(&failure.message, text))
         };
-        let fitting = failed.into_iter().zip(entries).filter(|(_, entry)| has_text(entry.clone()));
+        let fitting = failed.into_iter().zip(entries).filter(|((_, _, failure), stored)| {
+            let stored =
+                stored.as_deref().and_then(|stored| std::str::from_utf8(stored).ok()).unwrap_or_default();
+            has_text(if *failure == 0 { lines_of(stored).map_or("", |(_, first, _)| first) } else { stored })
+        });
         Ok(fitting.map(|((member, head, _), _)| (member, head)).collect())
     }
 }
