@@ -107,6 +107,11 @@ impl Dialect for MySql {
         }
     }
 
+    /// Differs for the same reason.
+    fn is_indexed_by_update(&self, state: StateName) -> bool {
+        is_sorted_by_updated_at(state)
+    }
+
     fn in_states(&self, states: &[StateName]) -> Option<String> {
         let place = |state: &StateName| place_of_state(*state);
         Some(match states {

@@ -76,6 +76,11 @@ pub trait Dialect {
         }
     }
 
+    /// Whether an index has the jobs in this state in the order of their updates.
+    fn is_indexed_by_update(&self, _state: StateName) -> bool {
+        true
+    }
+
     /// A condition: the job is in one of these states, of which there is at least one; `None` leaves it to a comparison
     /// with a column `state`.
     fn in_states(&self, _states: &[StateName]) -> Option<String> {
