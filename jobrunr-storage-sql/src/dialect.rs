@@ -76,8 +76,8 @@ pub trait Dialect {
         }
     }
 
-    /// Whether an index has the jobs in this state in the order of their updates.
-    fn is_indexed_by_update(&self, _state: StateName) -> bool {
+    /// Whether the first jobs in this state in the order of their updates are found without going through many others.
+    fn is_short_by_update(&self, _state: StateName) -> bool {
         true
     }
 

@@ -23,8 +23,8 @@ const FARTHEST: usize = 10_000;
 
 /// The statement that gives the [keys](Dialect::job_key) of the jobs that fit, in the order asked for.
 ///
-/// An index has the jobs of each state in the order of their updates. So a page by update of several states is merged from
-/// the pages of each, where there is no condition for which others may be the shorter way.
+/// An index has the jobs of each state in the order of their updates, but none has all jobs in that order. So a page by update
+/// of several states is merged from the pages of each, unless there are conditions for which another way may be shorter.
 #[must_use]
 pub fn render_list(query: &JobQuery, dialect: &dyn Dialect, prefix: &TablePrefix) -> Search {
     let mut search = Builder::new(dialect);
@@ -50,7 +50,7 @@ fn states_to_merge(query: &JobQuery, dialect: &dyn Dialect) -> Vec<StateName> {
     }
     let is_asked_for = |state: &StateName| query.states.is_empty() || query.states.contains(state);
     let states: Vec<StateName> = StateName::ALL.into_iter().filter(is_asked_for).collect();
-    if states.len() > 1 && states.iter().all(|state| dialect.is_indexed_by_update(*state)) {
+    if states.len() > 1 && states.iter().all(|state| dialect.is_short_by_update(*state)) {
         states
     } else {
         Vec::new()
