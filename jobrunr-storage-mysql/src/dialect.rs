@@ -59,7 +59,13 @@ impl ServerVersion {
 }
 
 /// How searches are spelled; the same for both.
-pub(crate) struct MySql;
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MySql {
+    /// Where any number of jobs may be ENQUEUED or SCHEDULED.
+    ManyWait,
+    /// Where so few are that they are sorted at once.
+    FewWait,
+}
 
 impl Dialect for MySql {
     fn placeholder(&self, _number: usize) -> String {
@@ -130,6 +136,11 @@ impl Dialect for MySql {
                 }
             }
         })
+    }
+
+    /// Differs because those that wait have other places in the index.
+    fn is_short_by_update(&self, state: StateName) -> bool {
+        *self == Self::FewWait || is_sorted_by_updated_at(state)
     }
 
     /// Differs because no index is used for a comparison of rows: its first half is said once more by itself.
@@ -204,7 +215,7 @@ mod tests {
     fn states_become_places() {
         use StateName::{Deleted, Enqueued, Failed};
 
-        let condition = |states: &[StateName]| MySql.in_states(states).unwrap();
+        let condition = |states: &[StateName]| MySql::ManyWait.in_states(states).unwrap();
 
         assert_eq!(condition(&[Failed]), "j.place = 6 AND j.place_rank = 0");
         assert_eq!(condition(&[Enqueued, Enqueued]), "j.place >= 16");

@@ -95,6 +95,7 @@ async fn hot_statements_find_their_rows_by_an_index() {
             check_plans(&storage, &mut inside, &what).await;
             if jobs >= MANY_JOBS {
                 check_plans_of_pages(&storage, &mut inside, &what).await;
+                check_merged_pages(&storage, &mut inside, waiting, &what).await;
             }
         }
     }
@@ -247,11 +248,60 @@ async fn check_plans_of_pages(storage: &MySqlStorage, connection: &mut MySqlConn
         ("a page by creation", JobQuery::all().newest_first().limit(20), "created"),
         ("a page by creation in a state", page(JobOrder::descending(OrderField::CreatedAt)), "created"),
     ] {
-        let Search { sql, values } = render_list(&query, &MySql, &storage.shared.prefix);
+        let Search { sql, values } = render_list(&query, &MySql::ManyWait, &storage.shared.prefix);
         let steps = explain(connection, &sql, dialect::bind(&values)).await;
         assert_eq!(steps[0].key, key, "{name}, {what}: {steps:?}");
         if name == "what ended long ago" {
             assert_eq!(steps[0].access, "range", "{name}, {what}: {steps:?}");
         }
     }
+}
+
+/// How many rows a search reads, those that it has put aside itself among them.
+async fn rows_read(connection: &mut MySqlConnection, search: &Search) -> u64 {
+    connection.execute(sqlx::raw_sql("FLUSH STATUS")).await.unwrap();
+    let text = AssertSqlSafe(search.sql.clone());
+    let values = dialect::bind(&search.values).into_arguments();
+    assert_eq!(connection.fetch_all(sqlx::query_with(text, values)).await.unwrap().len(), 20, "{search:?}");
+    let counters = connection.fetch_all("SHOW SESSION STATUS LIKE 'Handler_read%'").await.unwrap();
+    counters.iter().map(|row| row.optional_text(1).unwrap().unwrap().parse::<u64>().unwrap()).sum()
+}
+
+/// Pages by update of several states read what they may need of each, and put it aside to merge it; where few wait, those
+/// are sorted.
+async fn check_merged_pages(
+    storage: &MySqlStorage,
+    connection: &mut MySqlConnection,
+    waiting: usize,
+    what: &str,
+) {
+    let at = |micros| chrono::DateTime::from_timestamp_micros(micros).unwrap();
+    let ended = JobQuery::in_states([StateName::Succeeded, StateName::Failed]);
+    let cursor = JobCursor { instant: at(45_000), id: JobId::new() };
+    let window = TimeWindow::between(at(40_500), at(49_000));
+    for order in [JobOrder::ascending(OrderField::UpdatedAt), JobOrder::descending(OrderField::UpdatedAt)] {
+        // What begins before the end of the index may be reached from there: 5 000 jobs to the cursor, 1 000 to the window.
+        let mut pages = vec![
+            (ended.clone(), 100),
+            (ended.clone().after(cursor), 5_100),
+            (ended.clone().updated(window), 1_100),
+            (ended.clone().offset(100), 500),
+        ];
+        if waiting <= 4_000 {
+            pages.push((JobQuery::all(), 100 + 3 * waiting as u64));
+        }
+        for (query, most) in pages {
+            let query = query.order(order).limit(20);
+            let search = render_list(&query, &MySql::FewWait, &storage.shared.prefix);
+            let rows = rows_read(connection, &search).await;
+            assert!(rows <= most, "{rows} rows were read, {what}: {query:?}");
+        }
+    }
+    let few_wait = storage.shared.statements.few_wait.as_str();
+    let steps = explain(connection, few_wait, Values::new()).await;
+    let by_place =
+        steps.iter().find(|step| step.table == "j").map(|step| (step.access.as_str(), step.key.as_str()));
+    assert_eq!(by_place, Some(("range", "place")), "{what}: {steps:?}");
+    let row = connection.fetch_one(AssertSqlSafe(few_wait.to_owned())).await.unwrap();
+    assert_eq!(row.number(0).unwrap() != 0, waiting <= 4_000, "{what}");
 }

@@ -23,12 +23,20 @@ const PAGE: usize = 1_000;
 #[async_trait]
 impl JobSearch for MySqlStorage {
     async fn list_jobs(&self, query: &JobQuery) -> Result<Vec<Job>, StorageError> {
-        let search = render_list(query, &MySql, &self.shared.prefix);
+        let render = |dialect| render_list(query, &dialect, &self.shared.prefix);
+        let (search, where_few_wait) = (render(MySql::ManyWait), render(MySql::FewWait));
+        let where_few_wait = (where_few_wait != search).then_some(where_few_wait);
         let found = self
             .shared
             .read("list jobs", move |session| {
-                let search = search.clone();
-                Box::pin(async move { list_jobs(session, search).await })
+                let (search, where_few_wait) = (search.clone(), where_few_wait.clone());
+                Box::pin(async move {
+                    let search = match where_few_wait {
+                        Some(other) if do_few_wait(session).await? => other,
+                        _ => search,
+                    };
+                    list_jobs(session, search).await
+                })
             })
             .await?;
         let mut jobs = Vec::with_capacity(found.len());
@@ -42,7 +50,7 @@ impl JobSearch for MySqlStorage {
     }
 
     async fn count_jobs(&self, query: &JobQuery) -> Result<u64, StorageError> {
-        let search = render_count(query, &MySql, &self.shared.prefix);
+        let search = render_count(query, &MySql::ManyWait, &self.shared.prefix);
         self.shared
             .call("count jobs", move |session| {
                 let Search { sql, values } = search.clone();
@@ -71,6 +79,12 @@ impl JobSearch for MySqlStorage {
 
 fn count(number: i64) -> Outcome<u64> {
     Ok(u64::try_from(number).unwrap_or(0))
+}
+
+/// Whether few jobs are ENQUEUED or SCHEDULED.
+async fn do_few_wait(session: &mut Session<'_>) -> Outcome<bool> {
+    let row = session.row(&session.shared.statements.few_wait, Values::new()).await?;
+    Ok(row.map_or(Ok(0), |row| row.number(0))? != 0)
 }
 
 async fn list_jobs(session: &mut Session<'_>, search: Search) -> Outcome<Vec<WholeJob>> {

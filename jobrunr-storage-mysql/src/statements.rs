@@ -279,6 +279,9 @@ statements! {
         UNION ALL SELECT -1, CAST(coalesce(sum(succeeded), 0) AS SIGNED), CAST(coalesce(sum(failed), 0) AS SIGNED), \
         CAST(coalesce(sum(deleted), 0) AS SIGNED), CAST(coalesce(sum(succeeded_all_time), 0) AS SIGNED) \
         FROM {p}jobrunr_ended";
+    /// Whether at most 4 000 jobs are ENQUEUED or SCHEDULED; not many more are looked at.
+    few_wait = "SELECT CAST(count(*) <= 4000 AS SIGNED) FROM (SELECT 1 AS one FROM {p}jobrunr_job j FORCE INDEX (place) \
+        WHERE j.place = 1 OR j.place > 15 LIMIT 4001) w";
     /// The lanes of the jobs that have not ended, and how many have ended how in each.
     list_signatures = "SELECT j.place, j.lane, 1, 1, 1 FROM {p}jobrunr_job j FORCE INDEX (place) \
         WHERE j.place < 5 OR j.place > 15 GROUP BY j.place, j.lane \

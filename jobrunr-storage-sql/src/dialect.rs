@@ -76,6 +76,11 @@ pub trait Dialect {
         }
     }
 
+    /// Whether the first jobs in this state in the order of their updates are found without going through many others.
+    fn is_short_by_update(&self, _state: StateName) -> bool {
+        true
+    }
+
     /// A condition: the job is in one of these states, of which there is at least one; `None` leaves it to a comparison
     /// with a column `state`.
     fn in_states(&self, _states: &[StateName]) -> Option<String> {

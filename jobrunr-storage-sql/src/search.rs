@@ -11,38 +11,50 @@ use crate::times::micros;
 /// A statement and what is to be bound to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Search {
-    /// The text; it depends on which conditions are set, never on their values.
+    /// The text; it depends on which conditions are set and how far a page reaches, never on values.
     pub sql: String,
     /// The values, in the order of their places.
     pub values: Vec<Value>,
 }
 
+/// How many jobs a page by update may reach to for the states to be merged. Beyond, all jobs are sorted: a database that reads
+/// the whole table for so many would do it for each state.
+const FARTHEST: usize = 10_000;
+
 /// The statement that gives the [keys](Dialect::job_key) of the jobs that fit, in the order asked for.
+///
+/// An index has the jobs of each state in the order of their updates, but none has all jobs in that order. So a page by update
+/// of several states is merged from the pages of each, unless there are conditions for which another way may be shorter.
 #[must_use]
 pub fn render_list(query: &JobQuery, dialect: &dyn Dialect, prefix: &TablePrefix) -> Search {
     let mut search = Builder::new(dialect);
-    search.conditions_of(query);
-    let column = dialect.order_column(query.order.field, &query.states);
-    let (direction, beyond) = if query.order.descending { (" DESC", "<") } else { ("", ">") };
-    if let Some(cursor) = query.after {
-        let mut bind = |part| {
-            search.bind(match part {
-                CursorPart::Instant => Value::Integer(micros(cursor.instant)),
-                CursorPart::Id => Value::Id(cursor.id.into()),
-            })
-        };
-        let condition = dialect.beyond_cursor(column, beyond, &mut bind);
-        search.require(condition);
-    }
-    let conditions = search.where_clause();
+    let states = states_to_merge(query, dialect);
+    let page = if states.is_empty() { search.page(query) } else { search.merged_page(query, &states) };
     let limit = search.bind(Value::Integer(saturating(query.effective_limit())));
     let offset = search.bind(Value::Integer(saturating(query.offset)));
-    let key = dialect.job_key();
-    let sql = prefix.render(&format!(
-        "SELECT j.{key} FROM {{p}}jobrunr_job j{conditions} \
-         ORDER BY {column}{direction}, j.id{direction} LIMIT {limit} OFFSET {offset}"
-    ));
-    Search { sql, values: search.values }
+    Search { sql: prefix.render(&format!("{page} LIMIT {limit} OFFSET {offset}")), values: search.values }
+}
+
+/// How far a page reaches, with what it passes over.
+fn reach(query: &JobQuery) -> usize {
+    query.offset.saturating_add(query.effective_limit())
+}
+
+/// The states to merge a page from; none if it is found otherwise.
+fn states_to_merge(query: &JobQuery, dialect: &dyn Dialect) -> Vec<StateName> {
+    let mut plain =
+        JobQuery::in_states(query.states.iter().copied()).updated(query.updated).order(query.order);
+    (plain.after, plain.limit, plain.offset) = (query.after, query.limit, query.offset);
+    if *query != plain || query.order.field != OrderField::UpdatedAt || reach(query) > FARTHEST {
+        return Vec::new();
+    }
+    let is_asked_for = |state: &StateName| query.states.is_empty() || query.states.contains(state);
+    let states: Vec<StateName> = StateName::ALL.into_iter().filter(is_asked_for).collect();
+    if states.len() > 1 && states.iter().all(|state| dialect.is_short_by_update(*state)) {
+        states
+    } else {
+        Vec::new()
+    }
 }
 
 /// The statement that counts the jobs that fit.
@@ -62,6 +74,10 @@ pub fn render_conditions(query: &JobQuery, dialect: &dyn Dialect) -> Search {
     let mut search = Builder::new(dialect);
     search.conditions_of(query);
     Search { sql: search.conditions.join(" AND "), values: search.values }
+}
+
+const fn direction(query: &JobQuery) -> &'static str {
+    if query.order.descending { " DESC" } else { "" }
 }
 
 fn saturating(number: usize) -> i64 {
@@ -88,11 +104,60 @@ impl<'a> Builder<'a> {
         self.conditions.push(condition);
     }
 
-    fn where_clause(&self) -> String {
+    /// The conditions until now; those to come are of another table.
+    fn where_clause(&mut self) -> String {
         if self.conditions.is_empty() {
             return String::new();
         }
-        format!(" WHERE {}", self.conditions.join(" AND "))
+        format!(" WHERE {}", std::mem::take(&mut self.conditions).join(" AND "))
+    }
+
+    /// The keys of all jobs that fit, in order.
+    fn page(&mut self, query: &JobQuery) -> String {
+        format!("SELECT j.{} {}", self.dialect.job_key(), self.jobs_in_order(query))
+    }
+
+    /// The same, where only so many of each of these states are read as the page may need.
+    fn merged_page(&mut self, query: &JobQuery, states: &[StateName]) -> String {
+        let key = self.dialect.job_key();
+        let mut pages = Vec::with_capacity(states.len());
+        for state in states {
+            let mut of_state = query.clone();
+            of_state.states = vec![*state];
+            let instant = self.dialect.order_column(query.order.field, &of_state.states);
+            let jobs = self.jobs_in_order(&of_state);
+            let reach = self.bind(Value::Integer(saturating(reach(query))));
+            // SQLite takes no ORDER BY of a part but in a table of its own.
+            pages.push(format!(
+                "SELECT * FROM (SELECT j.{key} AS job, {instant} AS instant, j.id AS id {jobs} LIMIT {reach}) s"
+            ));
+        }
+        let direction = direction(query);
+        format!(
+            "SELECT m.job FROM ({}) m ORDER BY m.instant{direction}, m.id{direction}",
+            pages.join(" UNION ALL ")
+        )
+    }
+
+    /// All jobs that fit, as `j`, in order.
+    fn jobs_in_order(&mut self, query: &JobQuery) -> String {
+        self.conditions_of(query);
+        let column = self.dialect.order_column(query.order.field, &query.states);
+        if let Some(cursor) = query.after {
+            let dialect = self.dialect;
+            let mut bind = |part| {
+                self.bind(match part {
+                    CursorPart::Instant => Value::Integer(micros(cursor.instant)),
+                    CursorPart::Id => Value::Id(cursor.id.into()),
+                })
+            };
+            let beyond = if query.order.descending { "<" } else { ">" };
+            let condition = dialect.beyond_cursor(column, beyond, &mut bind);
+            self.require(condition);
+        }
+        let direction = direction(query);
+        let conditions = self.where_clause();
+        format!("FROM {{p}}jobrunr_job j{conditions} ORDER BY {column}{direction}, j.id{direction}")
     }
 
     fn equals(&mut self, column: &str, value: Value) -> String {

@@ -27,6 +27,12 @@ fn list(query: &JobQuery) -> Search {
     render_list(query, &Numbered, &TablePrefix::new("app_").unwrap())
 }
 
+/// The numbers of the places of values, as they stand in the text.
+fn places(sql: &str) -> Vec<usize> {
+    let number = |rest: &str| rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse();
+    sql.split('$').skip(1).map(|rest| number(rest).unwrap()).collect()
+}
+
 #[test]
 fn a_query_without_conditions_has_no_where_clause() {
     let search = list(&JobQuery::all());
@@ -89,12 +95,7 @@ fn every_place_has_its_value_in_the_order_of_the_text() {
 
     let Search { sql, values } = list(&query);
 
-    let places: Vec<usize> = sql
-        .split('$')
-        .skip(1)
-        .map(|rest| rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap())
-        .collect();
-    assert_eq!(places, (1..=values.len()).collect::<Vec<_>>(), "{sql}");
+    assert_eq!(places(&sql), (1..=values.len()).collect::<Vec<_>>(), "{sql}");
     assert!(sql.contains("(j.updated_at, j.id) < ("), "{sql}");
     assert!(sql.ends_with(&format!(
         "ORDER BY j.updated_at DESC, j.id DESC LIMIT ${} OFFSET ${}",
@@ -111,4 +112,64 @@ fn order_and_page_do_not_matter_for_a_count() {
 
     assert_eq!(count.sql, "SELECT count(*) FROM jobrunr_job j WHERE j.state = $1");
     assert_eq!(count.values, [Value::Integer(6)]);
+}
+
+#[test]
+fn a_page_by_update_is_merged_from_a_page_of_each_state() {
+    let query = JobQuery::in_states([StateName::Failed, StateName::Succeeded, StateName::Failed])
+        .updated(TimeWindow::before(chrono::DateTime::from_timestamp_micros(9).unwrap()))
+        .order(JobOrder::descending(OrderField::UpdatedAt))
+        .limit(7)
+        .offset(8);
+
+    let search = list(&query);
+
+    assert_eq!(
+        search.sql,
+        "SELECT m.job FROM (\
+         SELECT * FROM (SELECT j.seq AS job, j.updated_at AS instant, j.id AS id FROM app_jobrunr_job j \
+         WHERE j.state = $1 AND j.updated_at < $2 ORDER BY j.updated_at DESC, j.id DESC LIMIT $3) s \
+         UNION ALL \
+         SELECT * FROM (SELECT j.seq AS job, j.updated_at AS instant, j.id AS id FROM app_jobrunr_job j \
+         WHERE j.state = $4 AND j.updated_at < $5 ORDER BY j.updated_at DESC, j.id DESC LIMIT $6) s\
+         ) m ORDER BY m.instant DESC, m.id DESC LIMIT $7 OFFSET $8"
+    );
+    assert_eq!(search.values, [5, 9, 15, 6, 9, 15, 7, 8].map(Value::Integer));
+}
+
+#[test]
+fn a_page_by_update_of_all_states_is_merged_from_every_state() {
+    let cursor = JobCursor { instant: chrono::DateTime::UNIX_EPOCH, id: JobId::new() };
+    let query = JobQuery::all().order(JobOrder::ascending(OrderField::UpdatedAt)).after(cursor);
+
+    let Search { sql, values } = list(&query);
+
+    assert_eq!(sql.matches("WHERE j.state = $").count(), StateName::ALL.len(), "{sql}");
+    assert_eq!(sql.matches("(j.updated_at, j.id) > ($").count(), StateName::ALL.len(), "{sql}");
+    assert_eq!(places(&sql), (1..=values.len()).collect::<Vec<_>>(), "{sql}");
+}
+
+#[test]
+fn what_has_another_order_or_condition_or_reaches_far_is_not_merged() {
+    let by_update = || JobQuery::all().order(JobOrder::ascending(OrderField::UpdatedAt));
+    let bounded = TimeWindow::from(chrono::DateTime::UNIX_EPOCH);
+    assert!(list(&by_update().updated(bounded).limit(FARTHEST - 1).offset(1)).sql.contains("UNION"));
+
+    for query in [
+        JobQuery::all(),
+        JobQuery::in_states([StateName::Failed; 2]).order(by_update().order),
+        by_update().label("a"),
+        by_update().queue("high".parse().unwrap()),
+        by_update().recurring_job_id("nightly".parse().unwrap()),
+        by_update().awaited_job_id(JobId::new()),
+        by_update().created(bounded),
+        by_update().scheduled(bounded),
+        by_update().name_contains("n"),
+        by_update().limit(FARTHEST).offset(1),
+        by_update().limit(usize::MAX).offset(usize::MAX),
+    ] {
+        let sql = list(&query).sql;
+
+        assert!(!sql.contains("UNION"), "{sql}");
+    }
 }

@@ -119,6 +119,31 @@ async fn a_page_of_one_state_in_the_order_of_its_index_is_read_without_sorting()
 }
 
 #[tokio::test]
+async fn a_page_of_several_states_by_update_is_merged_from_the_index() {
+    let storage = SqliteStorage::open(SqliteOptions::memory()).await.unwrap();
+    storage.set_up(SetUp::Migrate).await.unwrap();
+    let order = jobrunr_core::storage::JobOrder::descending(jobrunr_core::storage::OrderField::UpdatedAt);
+    let search = render_list(&JobQuery::all().order(order), &Sqlite, storage.prefix());
+    let jobs: Vec<Job> = (0..1_000).map(a_job).collect();
+    storage.insert_jobs(&jobs).await.unwrap();
+
+    for analyze in ["", "ANALYZE"] {
+        let sql = search.sql.clone();
+        let steps = storage.write("test", move |session| {
+            session.view.connection.execute_batch(analyze)?;
+            Ok(plan(session.view.connection, &sql))
+        });
+        let steps = steps.await.unwrap();
+
+        let by_state = "SEARCH j USING COVERING INDEX jobrunr_job_updated (state=?)";
+        assert_eq!(steps.iter().filter(|step| *step == by_state).count(), StateName::ALL.len(), "{steps:?}");
+        // Only what was merged is sorted, once.
+        let sorts = steps.iter().filter(|step| step.contains("ORDER BY")).count();
+        assert_eq!((sorts, steps.last().unwrap().as_str()), (1, "USE TEMP B-TREE FOR ORDER BY"), "{steps:?}");
+    }
+}
+
+#[tokio::test]
 async fn of_many_recurring_jobs_those_that_are_due_are_found_by_their_index() {
     let storage = SqliteStorage::open(SqliteOptions::memory()).await.unwrap();
     storage.set_up(SetUp::Migrate).await.unwrap();

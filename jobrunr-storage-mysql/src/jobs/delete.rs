@@ -142,7 +142,7 @@ impl Session<'_> {
             .signatures(aged.signatures.clone())
             .order(JobOrder::ascending(OrderField::UpdatedAt))
             .limit(aged.limit);
-        let search = render_list(&query, &MySql, &self.shared.prefix);
+        let search = render_list(&query, &MySql::ManyWait, &self.shared.prefix);
         let rows = self.rows(&Statement::new(search.sql), dialect::bind(&search.values)).await?;
         rows.iter().map(|row| Ok(row.id(0)?.into())).collect()
     }

@@ -3,8 +3,8 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use jobrunr_core::storage::{
-    ClaimRequest, JobCursor, JobQuery, JobSearch, JobStore, RecurringJobQuery, RecurringJobStore, SetUp,
-    StorageProvider, TimeWindow,
+    ClaimRequest, JobCursor, JobOrder, JobQuery, JobSearch, JobStore, OrderField, RecurringJobQuery,
+    RecurringJobStore, SetUp, StorageProvider, TimeWindow,
 };
 use jobrunr_core::{Failure, FailureKind, JobId, StateName};
 use jobrunr_storage_postgres::PostgresStorage;
@@ -273,12 +273,12 @@ fn created(number: i64) -> DateTime<Utc> {
     at(0) + TimeDelta::microseconds(number)
 }
 
-#[tokio::test]
-async fn pages_by_creation_come_in_order_from_their_index() {
-    let Some(url) = url() else { return };
-    let schema = Schema::create(url, Place::SearchPath).await.unwrap();
+/// A schema with the jobs by which pages are read; `None` if the database cannot tell what it has read.
+async fn filled_in_order() -> Option<(Schema, PostgresStorage)> {
+    let schema = Schema::create(url()?, Place::SearchPath).await.unwrap();
     let Ok(1) = schema.execute("SELECT FROM pg_proc WHERE proname = 'pg_stat_force_next_flush'").await else {
-        return skip("this version of PostgreSQL does not hand in its counts when asked");
+        skip("this version of PostgreSQL does not hand in its counts when asked");
+        return None;
     };
     let set_up = schema.open_postgres(None).await.unwrap();
     set_up.set_up(SetUp::Migrate).await.unwrap();
@@ -290,11 +290,62 @@ async fn pages_by_creation_come_in_order_from_their_index() {
         schema.execute(&format!("ALTER TABLE {table} SET (autovacuum_enabled = off)")).await.unwrap();
     }
     fill_in_order(&schema).await;
+    Some((schema, set_up))
+}
+
+/// A page of 20 of them.
+struct Page {
+    query: JobQuery,
+    /// The number of its first job.
+    first: i64,
+    /// From the number of each job to the next.
+    step: i64,
+    /// How many rows may be read for it.
+    most: i64,
+}
+
+/// Each page is what it should be and is found by an index, whatever is known of the data and however plans are made.
+async fn assert_found_by_index(schema: &Schema, pages: impl IntoIterator<Item = (JobQuery, i64, i64, i64)>) {
+    let pages: Vec<Page> = pages
+        .into_iter()
+        .map(|(query, first, step, most)| Page { query: query.limit(20), first, step, most })
+        .collect();
+    for is_analysed in [false, true] {
+        if is_analysed {
+            schema.execute("ANALYZE jobrunr_job; ANALYZE jobrunr_job_data").await.unwrap();
+        }
+        for plans in ["auto", "force_custom_plan", "force_generic_plan"] {
+            let pool = pool(schema, plans).await;
+            let storage =
+                PostgresStorage::with_pool(pool.clone(), schema.options(None).without_listener()).unwrap();
+            for Page { query, first, step, most } in &pages {
+                // More often than plans are made for the values.
+                for _ in 0..7 {
+                    let before = rows_read(schema, &pool).await;
+                    let page = storage.list_jobs(query).await.unwrap();
+                    let after = rows_read(schema, &pool).await;
+
+                    let what = format!("{plans}, analysed: {is_analysed}, {query:?}");
+                    let listed: Vec<_> = page.iter().map(jobrunr_core::Job::created_at).collect();
+                    let expected: Vec<_> = (0..20).map(|place| created(first + step * place)).collect();
+                    assert_eq!(listed, expected, "{what}");
+                    assert_eq!(after.1 - before.1, 0, "a table was read whole: {what}");
+                    assert!(after.0 - before.0 <= *most, "{} rows were read: {what}", after.0 - before.0);
+                }
+            }
+            storage.close().await;
+            pool.close().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn pages_by_creation_come_in_order_from_their_index() {
+    let Some((schema, set_up)) = filled_in_order().await else { return };
     let succeeded = JobQuery::in_state(StateName::Succeeded);
     let both = JobQuery::in_states([StateName::Enqueued, StateName::Succeeded]);
     let cursor = JobCursor { instant: created(25_000), id: JobId::from(uuid::Uuid::nil()) };
-    // Each with the number of its first job, the step to the next, and how many rows may be read for it: so many as see
-    // that a state has more than 4 000 jobs, and two for each job that is gone through.
+    // As many rows may be read as see that a state has more than 4 000 jobs, and two for each job that is gone through.
     let pages = [
         (JobQuery::all(), 1, 1, 100),
         (JobQuery::all().newest_first(), 50_000, -1, 100),
@@ -310,34 +361,7 @@ async fn pages_by_creation_come_in_order_from_their_index() {
         (JobQuery::all().name_contains("AM"), 1, 1, 200),
     ];
 
-    for is_analysed in [false, true] {
-        if is_analysed {
-            schema.execute("ANALYZE jobrunr_job; ANALYZE jobrunr_job_data").await.unwrap();
-        }
-        for plans in ["auto", "force_custom_plan", "force_generic_plan"] {
-            let pool = pool(&schema, plans).await;
-            let storage =
-                PostgresStorage::with_pool(pool.clone(), schema.options(None).without_listener()).unwrap();
-            for (query, first, step, most) in &pages {
-                let query = query.clone().limit(20);
-                // More often than plans are made for the values.
-                for _ in 0..7 {
-                    let before = rows_read(&schema, &pool).await;
-                    let page = storage.list_jobs(&query).await.unwrap();
-                    let after = rows_read(&schema, &pool).await;
-
-                    let what = format!("{plans}, analysed: {is_analysed}, {query:?}");
-                    let listed: Vec<_> = page.iter().map(jobrunr_core::Job::created_at).collect();
-                    let expected: Vec<_> = (0..20).map(|place| created(first + step * place)).collect();
-                    assert_eq!(listed, expected, "{what}");
-                    assert_eq!(after.1 - before.1, 0, "a table was read whole: {what}");
-                    assert!(after.0 - before.0 <= *most, "{} rows were read: {what}", after.0 - before.0);
-                }
-            }
-            storage.close().await;
-            pool.close().await;
-        }
-    }
+    assert_found_by_index(&schema, pages).await;
 
     // What is too far from the end is found all the same, and where nothing is left nobody looks further.
     let enqueued = JobQuery::in_state(StateName::Enqueued).newest_first().limit(20);
@@ -346,6 +370,37 @@ async fn pages_by_creation_come_in_order_from_their_index() {
     assert_eq!(far, (0..20).map(|place| created(4_100 - place)).collect::<Vec<_>>());
     let last = set_up.list_jobs(&enqueued.clone().created(TimeWindow::before(created(6)))).await.unwrap();
     assert_eq!(last.len(), 5);
+    set_up.close().await;
+    schema.drop_schema().await;
+}
+
+#[tokio::test]
+async fn pages_by_update_are_merged_from_the_index_of_each_state() {
+    let Some((schema, set_up)) = filled_in_order().await else { return };
+    let oldest = JobOrder::ascending(OrderField::UpdatedAt);
+    let newest = JobOrder::descending(OrderField::UpdatedAt);
+    let both = JobQuery::in_states([StateName::Succeeded, StateName::Enqueued, StateName::Succeeded]);
+    // The first ten that follow it were ENQUEUED when they were written, the others SUCCEEDED.
+    let cursor = JobCursor { instant: created(4_091), id: JobId::from(uuid::Uuid::nil()) };
+    let window = TimeWindow::between(created(4_095), created(4_195));
+    // As many rows may be read as a page reaches over, of each of two states, and two for each job of the page. Windows
+    // with two ends are believed to be so small that all of them is read, until the table is analysed.
+    let mut pages = Vec::new();
+    for query in [JobQuery::all(), both] {
+        pages.extend([
+            (query.clone().order(oldest), 1, 1, 100),
+            (query.clone().order(newest).updated(TimeWindow::before(created(50_001))), 50_000, -1, 100),
+            (query.clone().order(oldest).after(cursor), 4_091, 1, 100),
+            (query.clone().order(newest).after(cursor), 4_090, -1, 100),
+            (query.clone().order(oldest).updated(window), 4_095, 1, 150),
+            (query.clone().order(newest).updated(window), 4_194, -1, 150),
+            (query.clone().order(oldest).updated(window).offset(30), 4_125, 1, 180),
+            (query.order(oldest).offset(100), 101, 1, 300),
+        ]);
+    }
+
+    assert_found_by_index(&schema, pages).await;
+
     set_up.close().await;
     schema.drop_schema().await;
 }
