@@ -42,7 +42,7 @@ pub(crate) struct SuiteOptions {
     #[arg(long)]
     quick: bool,
     /// Only the measurements with this word in their name; the figures of others stay as they were. The names: drain-raw,
-    /// drain-large, drain-cliff, drain-cost, enqueue, latency, due, idle, log-lines, memory.
+    /// drain-large, drain-cliff, drain-cost, enqueue-single, enqueue-bulk, latency, due, idle, log-lines, memory.
     #[arg(long)]
     only: Option<String>,
 }
@@ -113,8 +113,11 @@ pub(crate) async fn run(database: &dyn Database, options: &SuiteOptions) -> anyh
     if options.wants("drain-cost") {
         suite.costs_of_drain().await?;
     }
-    if options.wants("enqueue") {
-        suite.enqueue().await?;
+    if options.wants("enqueue-single") {
+        suite.enqueue_single().await?;
+    }
+    if options.wants("enqueue-bulk") {
+        suite.enqueue_bulk().await?;
     }
     if options.wants("latency") {
         suite.latency().await?;

@@ -6,11 +6,11 @@ mod signals;
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use futures_util::{Stream, StreamExt, poll};
+use futures_util::{Stream, StreamExt, join};
+use tokio::task::yield_now;
 
 use crate::clock::{Clock, StorageClock};
 use crate::filters::{JobFilter, JobFilters};
@@ -30,6 +30,8 @@ pub use self::signals::{Signal, SignalError};
 
 /// How many jobs of a bulk go to the storage in one call: enough that one which writes parts of a thousand can write two at once.
 const BULK_CHUNK: usize = 2_000;
+/// How many jobs of a bulk are made before the storage, which works on those before them, may go on.
+const MADE_AT_ONCE: usize = 64;
 /// How old the measured offset to the storage's clock may get before it is measured again.
 const MAX_OFFSET_AGE: Duration = Duration::from_secs(300);
 /// How often an action is tried on a job that others keep changing meanwhile.
@@ -282,13 +284,8 @@ impl JobScheduler {
                 return Ok(ids);
             }
             // The storage works on one chunk while the next is made.
-            let mut insert = pin!(self.insert_chunk(&jobs));
-            let inserted = poll!(insert.as_mut());
-            next = self.chunk(&mut builders).await;
-            let inserted = match inserted {
-                Poll::Ready(inserted) => inserted,
-                Poll::Pending => insert.await,
-            };
+            let (inserted, made) = join!(self.insert_chunk(&jobs), self.chunk(&mut builders));
+            next = made;
             inserted.map_err(|error| partly(ids.len(), error))?;
             ids.extend(jobs.iter().map(Job::id));
         }
@@ -318,9 +315,14 @@ impl JobScheduler {
         builders: &mut impl Iterator<Item = JobBuilder<R>>,
     ) -> Result<Vec<Job>, SchedulerError> {
         let now = self.now().await?;
-        let builders = builders.take(BULK_CHUNK);
-        let jobs = builders.map(|builder| self.filtered(builder.draft(now)?, now));
-        Ok(jobs.collect::<Result<_, InvalidJob>>()?)
+        let mut jobs = Vec::with_capacity(builders.size_hint().0.min(BULK_CHUNK));
+        for builder in builders.take(BULK_CHUNK) {
+            jobs.push(self.filtered(builder.draft(now)?, now)?);
+            if jobs.len().is_multiple_of(MADE_AT_ONCE) {
+                yield_now().await;
+            }
+        }
+        Ok(jobs)
     }
 
     async fn insert_chunk(&self, jobs: &[Job]) -> Result<(), SchedulerError> {

@@ -119,7 +119,8 @@ impl Shared {
     }
 
     pub(crate) async fn connection(&self) -> Outcome<Lent> {
-        let connection = self.pool.acquire().await.map_err(Failure::NoConnection)?;
+        // Boxed because it is large, and part of all that is done here.
+        let connection = Box::pin(self.pool.acquire()).await.map_err(Failure::NoConnection)?;
         Ok(Lent::new(connection, self.options.call_timeout, self.tasks.clone()))
     }
 

@@ -126,7 +126,8 @@ impl PostgresStorage {
         operation: &'static str,
     ) -> Result<Call<'_>, StorageError> {
         let Inner { pool, options, under_way, .. } = &*self.inner;
-        let connection = pool.acquire().await.map_err(|error| classify(&error, operation))?;
+        // Boxed because it is large, and part of all that is done here.
+        let connection = Box::pin(pool.acquire()).await.map_err(|error| classify(&error, operation))?;
         let connection = Lent::new(connection, under_way.clone(), options.connect_timeout);
         Ok(Call { storage: self, operation, connection, _under_way: token })
     }

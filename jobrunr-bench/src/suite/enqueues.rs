@@ -22,10 +22,8 @@ const CALLERS: [(usize, SingleInsert, &str); 3] = [
 ];
 
 impl Suite<'_> {
-    pub(super) async fn enqueue(&mut self) -> anyhow::Result<()> {
+    pub(super) async fn enqueue_single(&mut self) -> anyhow::Result<()> {
         let mut singles: [(Vec<f64>, Vec<f64>); 3] = Default::default();
-        let (mut raw_bulk, mut bulk) = (vec![], vec![]);
-        let jobs = self.jobs();
         for round in 1..=self.options.rounds {
             for ((callers, how, _), (raw, ours)) in CALLERS.iter().zip(&mut singles) {
                 let (raw_rate, rate) = self.enqueue_by_turns(*callers, *how).await?;
@@ -36,13 +34,6 @@ impl Suite<'_> {
                 raw.extend(raw_rate);
                 ours.push(rate);
             }
-            let raw_rate = self.database.raw(RawWork::BulkInsert { jobs, batch: RAW_INSERT_BATCH }).await?;
-            let fresh = self.database.fresh().await?;
-            let rate = enqueue::bulk(&fresh.storage, jobs, self.database.bulk_jobs()).await?;
-            self.database.discard(fresh).await?;
-            println!("enqueue {round}: bulk {rate:.0}/s, raw {raw_rate:.0}/s");
-            raw_bulk.push(raw_rate);
-            bulk.push(rate);
         }
         let [(_, one), _, (_, many)] = &singles;
         self.report.add("enqueue_single_per_s", median(one));
@@ -52,9 +43,24 @@ impl Suite<'_> {
                 self.report.add(*key, median_ratio(ours, raw));
             }
         }
-        self.report.add("raw_bulk_insert_per_s", median(&raw_bulk));
-        self.report.add("enqueue_bulk_per_s", median(&bulk));
-        self.report.add("enqueue_bulk_ratio", median_ratio(&bulk, &raw_bulk));
+        Ok(())
+    }
+
+    pub(super) async fn enqueue_bulk(&mut self) -> anyhow::Result<()> {
+        let (mut raw, mut ours) = (vec![], vec![]);
+        let jobs = self.jobs();
+        for round in 1..=self.options.rounds {
+            let raw_rate = self.database.raw(RawWork::BulkInsert { jobs, batch: RAW_INSERT_BATCH }).await?;
+            let fresh = self.database.fresh().await?;
+            let rate = enqueue::bulk(&fresh.storage, jobs, self.database.bulk_jobs()).await?;
+            self.database.discard(fresh).await?;
+            println!("enqueue {round}: bulk {rate:.0}/s, raw {raw_rate:.0}/s");
+            raw.push(raw_rate);
+            ours.push(rate);
+        }
+        self.report.add("raw_bulk_insert_per_s", median(&raw));
+        self.report.add("enqueue_bulk_per_s", median(&ours));
+        self.report.add("enqueue_bulk_ratio", median_ratio(&ours, &raw));
         Ok(())
     }
 

@@ -72,7 +72,8 @@ impl Shared {
         let _under_way = self.tasks.token();
         self.check_open(OPERATION)?;
         match Gatherer::join(SingleInserts(Arc::clone(self)), job, |job| job) {
-            Part::Writes(turn, job) => self.insert_alone(turn, job).await,
+            // Boxed for those that wait, who need no room for it.
+            Part::Writes(turn, job) => Box::pin(self.insert_alone(turn, job)).await,
             Part::IsWritten(answered) => answered.await.unwrap_or_else(|_| Err(closed())),
         }
     }

@@ -61,7 +61,8 @@ impl PostgresStorage {
         match Gatherer::join(SmallInserts(self.clone()), jobs, to_wait) {
             Part::Writes(mut turn, jobs) => {
                 let mut spare = turn.take_connection();
-                let written = self.insert_chunk(jobs, &mut spare).await;
+                // Boxed for those that wait, who need no room for it.
+                let written = Box::pin(self.insert_chunk(jobs, &mut spare)).await;
                 turn.end(spare);
                 written.map_err(StorageError::from)
             }

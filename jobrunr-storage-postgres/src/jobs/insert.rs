@@ -1,7 +1,10 @@
 //! Inserting jobs: plain new ones in few columns, all others with whatever a job can have.
 
 use std::collections::HashSet;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use futures_util::{StreamExt, stream};
 use jobrunr_core::storage::{InsertReport, StorageError};
 use jobrunr_core::{Job, JobId, JobMetadata, JobState, ServerRef};
 use jobrunr_storage_sql::{Lane, StoredDefinition, encode_history, micros};
@@ -23,6 +26,9 @@ pub(super) const OPERATION: &str = "insert jobs";
 
 /// Calls with at most so many jobs are gathered with others.
 const GATHERED: usize = 16;
+
+/// How many parts of a large batch are inserted at the same time: while one is on its way the next is written.
+const PARTS_AT_ONCE: usize = 2;
 
 /// Checks that PostgreSQL can hold every text of a batch, before anything of it is written.
 pub(crate) fn check_texts(jobs: &[Job]) -> Result<(), StorageError> {
@@ -63,19 +69,50 @@ pub(super) fn encode_metadata(metadata: &JobMetadata) -> (Vec<String>, Vec<Strin
 impl PostgresStorage {
     pub(super) async fn insert(&self, jobs: &[Job]) -> Result<InsertReport, StorageError> {
         let _open = self.begin(OPERATION)?;
-        let mut seen = HashSet::with_capacity(jobs.len());
         let (mut report, mut hints) = (InsertReport::default(), Hints::default());
-        for chunk in jobs.chunks(CHUNK) {
-            let first_mentions: Vec<&Job> = chunk.iter().filter(|job| seen.insert(job.id())).collect();
-            let present = if jobs.len() <= GATHERED {
-                self.insert_gathered(&first_mentions).await?
-            } else {
-                self.insert_chunk(&first_mentions, &mut None).await?
-            };
-            tell(chunk, &first_mentions, &present, &mut report, &mut hints);
-        }
+        let inserted = if jobs.len() <= GATHERED {
+            let part = Part::of(jobs, &mut HashSet::with_capacity(jobs.len()));
+            let present = self.insert_gathered(&part.first_mentions).await;
+            present.map(|present| part.tell(&present, &mut report, &mut hints))
+        } else {
+            // Few are so large, and all others would carry what this takes along.
+            Box::pin(self.insert_parts(jobs, &mut report, &mut hints)).await
+        };
         self.hint(hints);
-        Ok(report)
+        inserted.map(|()| report)
+    }
+
+    /// Inserts a batch in parts, each by itself. After one has failed no more are begun; those under way come to their end.
+    async fn insert_parts(
+        &self,
+        jobs: &[Job],
+        report: &mut InsertReport,
+        hints: &mut Hints,
+    ) -> Result<(), StorageError> {
+        let mut seen = HashSet::with_capacity(jobs.len());
+        let has_failed = AtomicBool::new(false);
+        let mut parts = Vec::with_capacity(jobs.len().div_ceil(CHUNK));
+        for chunk in jobs.chunks(CHUNK) {
+            let part = Part::of(chunk, &mut seen);
+            parts.push(async {
+                if has_failed.load(Ordering::Relaxed) {
+                    return None;
+                }
+                let inserted = self.insert_chunk(&part.first_mentions, &mut None).await;
+                has_failed.fetch_or(inserted.is_err(), Ordering::Relaxed);
+                Some((part, inserted))
+            });
+        }
+        let mut parts = pin!(stream::iter(parts).buffered(PARTS_AT_ONCE));
+        let mut first_failure = None;
+        while let Some(part) = parts.next().await {
+            match part {
+                Some((part, Ok(present))) => part.tell(&present, report, hints),
+                Some((_, Err(failed))) => first_failure = first_failure.or(Some(failed)),
+                None => {}
+            }
+        }
+        first_failure.map_or(Ok(()), |failed| Err(failed.into()))
     }
 
     /// Inserts jobs of different ids, on the spare connection if there is one; returns those that were there already.
@@ -147,21 +184,28 @@ impl PostgresStorage {
     }
 }
 
-/// Notes what became of each job of a chunk: hints of what is new, the report of what is not.
-fn tell(
-    chunk: &[Job],
-    first_mentions: &[&Job],
-    present: &HashSet<JobId>,
-    report: &mut InsertReport,
-    hints: &mut Hints,
-) {
-    let mut first_mentions = first_mentions.iter().peekable();
-    for job in chunk {
-        let is_first = first_mentions.next_if(|first| std::ptr::eq(**first, job)).is_some();
-        if is_first && !present.contains(&job.id()) {
-            hints.note(job);
-        } else {
-            report.already_present.push(job.id());
+/// Jobs that are inserted together.
+struct Part<'a> {
+    jobs: &'a [Job],
+    /// Those whose ids have not come before.
+    first_mentions: Vec<&'a Job>,
+}
+
+impl<'a> Part<'a> {
+    fn of(jobs: &'a [Job], seen: &mut HashSet<JobId>) -> Self {
+        Self { jobs, first_mentions: jobs.iter().filter(|job| seen.insert(job.id())).collect() }
+    }
+
+    /// Notes what became of each job: hints of what is new, the report of what is not.
+    fn tell(&self, present: &HashSet<JobId>, report: &mut InsertReport, hints: &mut Hints) {
+        let mut first_mentions = self.first_mentions.iter().peekable();
+        for job in self.jobs {
+            let is_first = first_mentions.next_if(|first| std::ptr::eq(**first, job)).is_some();
+            if is_first && !present.contains(&job.id()) {
+                hints.note(job);
+            } else {
+                report.already_present.push(job.id());
+            }
         }
     }
 }
@@ -415,8 +459,8 @@ impl PostgresStorage {
         let mut seen = HashSet::with_capacity(jobs.len());
         let (mut report, mut hints) = (InsertReport::default(), Hints::default());
         for chunk in jobs.chunks(CHUNK) {
-            let first_mentions: Vec<&Job> = chunk.iter().filter(|job| seen.insert(job.id())).collect();
-            let batch = Batch::of(first_mentions.iter().copied(), Expectation::SomeMayBeThere);
+            let part = Part::of(chunk, &mut seen);
+            let batch = Batch::of(part.first_mentions.iter().copied(), Expectation::SomeMayBeThere);
             let servers = batch.servers();
             let servers: Vec<&ServerRef> = servers.iter().collect();
             let numbers = self.number_names_in(transaction, OPERATION, &batch.lanes, &servers).await?;
@@ -425,7 +469,7 @@ impl PostgresStorage {
             for statement in batch.statements(self, &numbers, shard) {
                 present.extend(ids_of(&transaction.run(statement).await?)?);
             }
-            tell(chunk, &first_mentions, &present, &mut report, &mut hints);
+            part.tell(&present, &mut report, &mut hints);
         }
         self.notify_in(transaction, &hints).await?;
         Ok(report)
