@@ -6,6 +6,8 @@ mod support;
 
 #[path = "postgres_only/answers.rs"]
 mod answers;
+#[path = "postgres_only/bulk.rs"]
+mod bulk;
 #[path = "postgres_only/errors.rs"]
 mod errors;
 #[path = "postgres_only/gathering.rs"]

@@ -116,3 +116,17 @@ async fn a_caller_that_is_not_polled_any_more_holds_up_nobody() {
     storage.close().await;
     database.drop().await;
 }
+
+/// Of many callers nearly all only wait; each of their calls is one allocation, written whole.
+#[tokio::test]
+async fn a_call_that_inserts_takes_little_memory_until_it_writes_by_itself() {
+    let Some(url) = url() else { return };
+    let database = Database::create(&url).await.unwrap();
+    let storage = storage_on(&database).await;
+
+    let bytes = size_of_val(&*storage.insert_jobs(&[]));
+
+    assert!(bytes <= 2_000, "{bytes}");
+    storage.close().await;
+    database.drop().await;
+}

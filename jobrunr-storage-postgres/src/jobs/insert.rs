@@ -103,7 +103,8 @@ impl PostgresStorage {
                 Some((part, inserted))
             });
         }
-        let mut parts = pin!(stream::iter(parts).buffered(PARTS_AT_ONCE));
+        let at_once = if self.may_keep_connections() { PARTS_AT_ONCE } else { 1 };
+        let mut parts = pin!(stream::iter(parts).buffered(at_once));
         let mut first_failure = None;
         while let Some(part) = parts.next().await {
             match part {

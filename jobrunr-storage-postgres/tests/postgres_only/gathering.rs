@@ -73,3 +73,17 @@ async fn a_caller_that_is_not_polled_any_more_holds_up_nobody() {
     storage.close().await;
     schema.drop_schema().await;
 }
+
+/// Of many callers nearly all only wait; each of their calls is one allocation, written whole.
+#[tokio::test]
+async fn a_call_that_inserts_takes_little_memory_until_it_writes_by_itself() {
+    let Some(url) = url() else { return };
+    let schema = Schema::create(url, Place::SearchPath).await.unwrap();
+    let storage = schema.open_postgres(None).await.unwrap();
+
+    let bytes = size_of_val(&*storage.insert_jobs(&[]));
+
+    assert!(bytes <= 2_000, "{bytes}");
+    storage.close().await;
+    schema.drop_schema().await;
+}
