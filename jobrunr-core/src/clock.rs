@@ -1,8 +1,8 @@
 //! Time: the clocks of this process and of the storage. Nothing outside this module reads the system clock.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
@@ -66,18 +66,45 @@ pub struct StorageClock {
     measured: Arc<Measured>,
 }
 
+/// How far two clocks may drift apart, in microseconds a second: 100 ppm, more than the crystals of computers differ.
+const DRIFT: i64 = 100;
+
 #[derive(Debug)]
 struct Measured {
     offset_micros: AtomicI64,
-    /// By the local clock; the minimum if never.
-    at_micros: AtomicI64,
+    last: Mutex<Option<Measurement>>,
+}
+
+/// What one call has told of the storage's clock.
+#[derive(Debug, Clone, Copy)]
+struct Measurement {
+    offset_micros: i64,
+    /// How far off the offset may be, either way: half the round trip.
+    error_micros: i64,
+    /// By the local clock.
+    at_micros: i64,
+}
+
+impl Measurement {
+    /// How far off it may be by now.
+    const fn error_at(&self, now_micros: i64) -> i64 {
+        let age = now_micros.saturating_sub(self.at_micros).saturating_abs();
+        self.error_micros.saturating_add(age / 1_000_000 * DRIFT)
+    }
+
+    /// Whether a later one is to be believed instead: it is as exact, or it shows that a clock was set.
+    fn gives_way_to(&self, later: &Self) -> bool {
+        let error = self.error_at(later.at_micros);
+        let apart = later.offset_micros.abs_diff(self.offset_micros);
+        later.error_micros <= error || i128::from(apart) > i128::from(error) + i128::from(later.error_micros)
+    }
 }
 
 impl StorageClock {
     /// A storage clock over `local`, with no offset until one is [measured](Self::adjust).
     #[must_use]
     pub fn new(local: Arc<dyn Clock>) -> Self {
-        let measured = Measured { offset_micros: AtomicI64::new(0), at_micros: AtomicI64::new(i64::MIN) };
+        let measured = Measured { offset_micros: AtomicI64::new(0), last: Mutex::new(None) };
         Self { local, measured: Arc::new(measured) }
     }
 
@@ -95,12 +122,26 @@ impl StorageClock {
 
     /// Takes over the storage's time as told by a call that was sent and answered at these local instants.
     ///
-    /// The storage is taken to have read its clock halfway, so the error is at most half the round trip.
+    /// The storage is taken to have read its clock halfway, so the error is at most half the round trip. A call that took
+    /// longer than one before says less and changes nothing, until clocks may have drifted by the difference, 100 µs a
+    /// second; unless the two cannot both be right: then a clock was set, and the later one counts.
     pub fn adjust(&self, sent_at: DateTime<Utc>, storage_time: DateTime<Utc>, answered_at: DateTime<Utc>) {
-        let halfway = sent_at + (answered_at - sent_at) / 2;
-        let offset = (storage_time - halfway).num_microseconds().unwrap_or(0);
-        self.measured.offset_micros.store(offset, Ordering::Relaxed);
-        self.measured.at_micros.store(answered_at.timestamp_micros(), Ordering::Relaxed);
+        let error = (answered_at - sent_at) / 2;
+        let offset = storage_time - (sent_at + error);
+        let later = Measurement {
+            offset_micros: offset.num_microseconds().unwrap_or(0),
+            error_micros: error.num_microseconds().unwrap_or(i64::MAX).max(0),
+            at_micros: answered_at.timestamp_micros(),
+        };
+        let mut last = self.last();
+        if last.is_none_or(|last| last.gives_way_to(&later)) {
+            self.measured.offset_micros.store(later.offset_micros, Ordering::Relaxed);
+            *last = Some(later);
+        }
+    }
+
+    fn last(&self) -> MutexGuard<'_, Option<Measurement>> {
+        self.measured.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks the storage for its time and takes it over.
@@ -117,9 +158,9 @@ impl StorageClock {
     /// Whether the offset was measured longer ago than `age`, or never, or the local clock was set back since.
     #[must_use]
     pub fn is_older_than(&self, age: Duration) -> bool {
-        let measured_at = self.measured.at_micros.load(Ordering::Relaxed);
+        let Some(last) = *self.last() else { return true };
         let age = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
-        let elapsed = self.local_now().timestamp_micros().checked_sub(measured_at);
+        let elapsed = self.local_now().timestamp_micros().checked_sub(last.at_micros);
         elapsed.is_none_or(|elapsed| elapsed < 0 || elapsed > age)
     }
 
@@ -161,6 +202,53 @@ mod tests {
 
         assert_eq!(clock.offset(), TimeDelta::seconds(3_500));
         assert_eq!(clock.now(), second(3_604));
+    }
+
+    fn millisecond(number: i64) -> DateTime<Utc> {
+        second(0) + TimeDelta::milliseconds(number)
+    }
+
+    #[test]
+    fn what_took_longer_changes_nothing_until_the_clocks_may_have_drifted_as_far() {
+        let clock = StorageClock::new(Arc::new(Fixed(millisecond(2))));
+        clock.adjust(millisecond(0), millisecond(1), millisecond(2));
+
+        // Read at the end of a call that had to connect first.
+        clock.adjust(millisecond(1_000), millisecond(1_020), millisecond(1_020));
+        assert_eq!(clock.offset(), TimeDelta::zero());
+
+        // Ten milliseconds off at most; after 100 s the first may be eleven off.
+        clock.adjust(millisecond(99_982), millisecond(99_995), millisecond(100_002));
+        assert_eq!(clock.offset(), TimeDelta::milliseconds(3));
+    }
+
+    #[test]
+    fn what_is_as_exact_counts_and_so_does_what_shows_that_a_clock_was_set() {
+        let clock = StorageClock::new(Arc::new(Fixed(second(0))));
+        clock.adjust(millisecond(0), millisecond(10), millisecond(20));
+
+        clock.adjust(millisecond(30), millisecond(48), millisecond(50));
+        assert_eq!(clock.offset(), TimeDelta::milliseconds(8));
+
+        // It took longer, but the storage's clock cannot show this unless it was set.
+        clock.adjust(millisecond(100), millisecond(5_200), millisecond(300));
+        assert_eq!(clock.offset(), TimeDelta::milliseconds(5_000));
+        clock.adjust(millisecond(400), millisecond(-60_000), millisecond(700));
+        assert_eq!(clock.offset(), TimeDelta::milliseconds(-60_550));
+    }
+
+    #[test]
+    fn an_offset_is_old_when_its_age_is_over_and_when_the_local_clock_was_set_back() {
+        let clock = StorageClock::new(Arc::new(Fixed(second(100))));
+        let age = Duration::from_secs(50);
+        assert!(clock.is_older_than(age), "never measured");
+
+        clock.adjust(second(50), second(50), second(50));
+        assert!(!clock.is_older_than(age));
+        clock.adjust(second(49), second(49), second(49));
+        assert!(clock.is_older_than(age));
+        clock.adjust(second(101), second(101), second(101));
+        assert!(clock.is_older_than(age), "measured later than now");
     }
 
     #[test]
