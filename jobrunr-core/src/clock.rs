@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
@@ -72,7 +72,10 @@ const DRIFT: i64 = 100;
 #[derive(Debug)]
 struct Measured {
     offset_micros: AtomicI64,
-    last: Mutex<Option<Measurement>>,
+    /// When it was last asked for, by the local clock; the minimum if never.
+    asked_at_micros: AtomicI64,
+    /// What the offset comes from.
+    best: Mutex<Option<Measurement>>,
 }
 
 /// What one call has told of the storage's clock.
@@ -104,7 +107,11 @@ impl StorageClock {
     /// A storage clock over `local`, with no offset until one is [measured](Self::adjust).
     #[must_use]
     pub fn new(local: Arc<dyn Clock>) -> Self {
-        let measured = Measured { offset_micros: AtomicI64::new(0), last: Mutex::new(None) };
+        let measured = Measured {
+            offset_micros: AtomicI64::new(0),
+            asked_at_micros: AtomicI64::new(i64::MIN),
+            best: Mutex::new(None),
+        };
         Self { local, measured: Arc::new(measured) }
     }
 
@@ -133,15 +140,12 @@ impl StorageClock {
             error_micros: error.num_microseconds().unwrap_or(i64::MAX).max(0),
             at_micros: answered_at.timestamp_micros(),
         };
-        let mut last = self.last();
-        if last.is_none_or(|last| last.gives_way_to(&later)) {
+        self.measured.asked_at_micros.store(later.at_micros, Ordering::Relaxed);
+        let mut best = self.measured.best.lock().unwrap_or_else(PoisonError::into_inner);
+        if best.is_none_or(|best| best.gives_way_to(&later)) {
             self.measured.offset_micros.store(later.offset_micros, Ordering::Relaxed);
-            *last = Some(later);
+            *best = Some(later);
         }
-    }
-
-    fn last(&self) -> MutexGuard<'_, Option<Measurement>> {
-        self.measured.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks the storage for its time and takes it over.
@@ -155,12 +159,12 @@ impl StorageClock {
         Ok(())
     }
 
-    /// Whether the offset was measured longer ago than `age`, or never, or the local clock was set back since.
+    /// Whether the storage was asked for its time longer ago than `age`, or never, or the local clock was set back since.
     #[must_use]
     pub fn is_older_than(&self, age: Duration) -> bool {
-        let Some(last) = *self.last() else { return true };
+        let asked_at = self.measured.asked_at_micros.load(Ordering::Relaxed);
         let age = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
-        let elapsed = self.local_now().timestamp_micros().checked_sub(last.at_micros);
+        let elapsed = self.local_now().timestamp_micros().checked_sub(asked_at);
         elapsed.is_none_or(|elapsed| elapsed < 0 || elapsed > age)
     }
 
@@ -249,6 +253,18 @@ mod tests {
         assert!(clock.is_older_than(age));
         clock.adjust(second(101), second(101), second(101));
         assert!(clock.is_older_than(age), "measured later than now");
+    }
+
+    #[test]
+    fn a_storage_that_answers_slowly_is_not_asked_again_at_once() {
+        let clock = StorageClock::new(Arc::new(Fixed(second(400))));
+        clock.adjust(second(0), second(0), second(0));
+        assert!(clock.is_older_than(Duration::from_secs(300)));
+
+        clock.adjust(second(398), second(399), second(400));
+
+        assert_eq!(clock.offset(), TimeDelta::zero(), "it says less than the first");
+        assert!(!clock.is_older_than(Duration::from_secs(300)));
     }
 
     #[test]

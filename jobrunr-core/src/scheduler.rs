@@ -118,10 +118,10 @@ pub enum SchedulerError {
         /// On which recurring job.
         id: RecurringJobId,
     },
-    /// A bulk failed midway: the jobs before were created.
+    /// A bulk failed midway: the jobs before were created, and of those under way some may have been.
     #[error("{created} jobs were created before the bulk failed")]
     Partly {
-        /// How many jobs were created.
+        /// How many were created for certain, from the first one on.
         created: usize,
         /// What went wrong then.
         source: Box<Self>,
