@@ -9,11 +9,12 @@ use crate::connection::{Call, Failed};
 use crate::error::classify;
 use crate::{PROVIDER, PostgresOptions, PostgresStorage, check_version};
 
-static MIGRATIONS: [Migration; 4] = [
+static MIGRATIONS: [Migration; 5] = [
     Migration { number: 1, name: "jobs", sql: include_str!("0001_jobs.sql") },
     Migration { number: 2, name: "cluster", sql: include_str!("0002_cluster.sql") },
     Migration { number: 3, name: "functions", sql: include_str!("0003_functions.sql") },
     Migration { number: 4, name: "creation", sql: include_str!("0004_creation.sql") },
+    Migration { number: 5, name: "counts", sql: include_str!("0005_counts.sql") },
 ];
 
 const OPERATION: &str = "set up";
