@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use jobrunr_core::storage::{Change, ChangeFeed, JobQuery, JobSearch, JobStore, SetUp, StorageProvider};
 use jobrunr_core::{Job, JobDefinition, JobId, JobState, JsonText, QueueName};
+use jobrunr_storage_postgres::PostgresStorage;
 use tokio::time::timeout;
 
 use crate::support::{Place, Schema, url};
@@ -15,6 +16,13 @@ const PART: usize = 1_000;
 
 /// A priority that the tests have the database turn down.
 const UNLUCKY: i32 = 7;
+
+async fn set_up(url: String) -> (Schema, PostgresStorage) {
+    let schema = Schema::create(url, Place::SearchPath).await.unwrap();
+    let storage = schema.open_postgres(None).await.unwrap();
+    storage.set_up(SetUp::Migrate).await.unwrap();
+    (schema, storage)
+}
 
 fn jobs(count: usize) -> Vec<Job> {
     (0..count).map(|_| an_enqueued_job()).collect()
@@ -29,9 +37,7 @@ fn an_unlucky_job() -> Job {
 #[tokio::test]
 async fn after_a_part_has_failed_no_more_are_begun_and_others_come_to_their_end() {
     let Some(url) = url() else { return };
-    let schema = Schema::create(url, Place::SearchPath).await.unwrap();
-    let storage = schema.open_postgres(None).await.unwrap();
-    storage.set_up(SetUp::Migrate).await.unwrap();
+    let (schema, storage) = set_up(url).await;
     schema
         .execute(&format!(
             "CREATE FUNCTION turn_down() RETURNS trigger LANGUAGE plpgsql AS \
@@ -71,9 +77,7 @@ async fn after_a_part_has_failed_no_more_are_begun_and_others_come_to_their_end(
 #[tokio::test]
 async fn a_job_named_again_in_another_part_was_there_already() {
     let Some(url) = url() else { return };
-    let schema = Schema::create(url, Place::SearchPath).await.unwrap();
-    let storage = schema.open_postgres(None).await.unwrap();
-    storage.set_up(SetUp::Migrate).await.unwrap();
+    let (schema, storage) = set_up(url).await;
     let mut batch = jobs(3 * PART);
     batch[PART + 500] = batch[3].clone();
     batch[2 * PART + 1] = batch[PART + 1].clone();
@@ -89,9 +93,7 @@ async fn a_job_named_again_in_another_part_was_there_already() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_that_insert_the_same_large_batch_at_once_do_not_wait_for_each_other_in_a_circle() {
     let Some(url) = url() else { return };
-    let schema = Schema::create(url, Place::SearchPath).await.unwrap();
-    let storage = schema.open_postgres(None).await.unwrap();
-    storage.set_up(SetUp::Migrate).await.unwrap();
+    let (schema, storage) = set_up(url).await;
 
     for _ in 0..5 {
         let one = jobs(4 * PART);
